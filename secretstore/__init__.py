@@ -1,0 +1,53 @@
+"""Your application's secrets in the PostgreSQL that you already run."""
+
+from secretstore.client import AsyncSecretClient, SecretClient
+from secretstore.connect import connect, connect_async
+from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.records import SecretInfo
+from secretstore.errors import (
+    ConfigurationError,
+    DecryptionError,
+    InvalidSecretKeyError,
+    InvalidSecretValueError,
+    MasterKeyError,
+    PermissionDeniedError,
+    ProviderError,
+    SchemaOutOfDateError,
+    SecretNotFoundError,
+    SecretStoreError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
+from secretstore.orm.models import SecretStore
+from secretstore.orm.repository import SecretRepository
+from secretstore.service import AsyncSecretService, SecretService
+
+__all__ = [
+    "AsyncSecretClient",
+    "AsyncSecretService",
+    "ConfigurationError",
+    "DecryptionError",
+    "InvalidSecretKeyError",
+    "InvalidSecretValueError",
+    "KeyRing",
+    "MasterKeyError",
+    "PermissionDeniedError",
+    "ProviderError",
+    "SchemaOutOfDateError",
+    "SecretClient",
+    "SecretInfo",
+    "SecretNotFoundError",
+    "SecretRepository",
+    "SecretService",
+    "SecretStore",
+    "SecretStoreError",
+    "StoreUnavailableError",
+    "VersionConflictError",
+    "connect",
+    "connect_async",
+]
+
+# Tracebacks and documentation then show the address that people import from, not the file.
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _name

@@ -1,0 +1,81 @@
+"""The stand-alone client, awaited: each call is a transaction of its own."""
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from secretstore.client.options import ClientOptions
+from secretstore.crypto.keyring import KeyRing
+from secretstore.orm.translate import translated
+from secretstore.service import AsyncSecretService, SecretService
+from secretstore.service.asynchronous import AsyncSecretMethods
+from secretstore.service.typed import MAX_VALUE_BYTES
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class AsyncSecretClient(AsyncSecretMethods):
+    """Secrets of one namespace; each call is a transaction of its own.  Safe to use from many tasks of one loop.
+
+    `secretstore.connect_async` makes one.  The methods are those of `SecretService`, awaited.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        keyring: KeyRing,
+        *,
+        namespace: str = "default",
+        actor: str | None = None,
+        max_value_bytes: int = MAX_VALUE_BYTES,
+        on_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.engine = engine
+        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes)
+        self._on_close = on_close
+
+    def bind(self, session: AsyncSession) -> AsyncSecretService:
+        """Return a service on your session: it takes part in your transaction and never ends it."""
+        options = self._options
+        return AsyncSecretService(
+            session,
+            options.keyring,
+            namespace=options.namespace,
+            actor=options.actor,
+            max_value_bytes=options.max_value_bytes,
+        )
+
+    def namespace(self, namespace: str) -> "AsyncSecretClient":
+        """Return a client on another namespace that shares engine and key ring, and lives as long as this one."""
+        options = self._options
+        return AsyncSecretClient(
+            self.engine,
+            options.keyring,
+            namespace=namespace,
+            actor=options.actor,
+            max_value_bytes=options.max_value_bytes,
+        )
+
+    async def close(self) -> None:
+        """Close what `connect_async` opened; an engine that was given stays as it is."""
+        if self._on_close is not None:
+            await self._on_close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncSecretClient(namespace={self._options.namespace!r})"
+
+    async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with translated():
+            async with AsyncSession(self.engine) as session, session.begin():
+                return await session.run_sync(lambda lent: method(self._options.service(lent), *args, **kwargs))

@@ -1,0 +1,134 @@
+"""The one place that wires a store together."""
+
+import asyncio
+from dataclasses import dataclass
+
+from secretstore.client import AsyncSecretClient, SecretClient
+from secretstore.crypto.keyring import KeyRing
+from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
+from secretstore.errors import ConfigurationError, MasterKeyError
+from secretstore.orm.engines import make_async_engine, make_engine
+from secretstore.service.typed import MAX_VALUE_BYTES
+from secretstore.settings import Settings, load_settings
+
+
+def connect(
+    url: str | None = None,
+    *,
+    namespace: str | None = None,
+    keyring: KeyRing | None = None,
+    actor: str | None = None,
+    max_value_bytes: int = MAX_VALUE_BYTES,
+) -> SecretClient:
+    """Return a client; what is not given comes from `SECRETSTORE_…` variables.
+
+    `url` is a libpq or SQLAlchemy URL, or `embedded` (or `embedded:///path`) for a PostgreSQL of our own, which is
+    started, brought up to date, and stopped by `close`.  Otherwise nothing connects before the first call.
+    Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
+    """
+    settings = load_settings(database_url=url, namespace=namespace, actor=actor)
+    database, opened = _open(settings, keyring)
+    engine = make_engine(database.url)
+
+    def close() -> None:
+        engine.dispose()
+        database.close()
+
+    return SecretClient(
+        engine,
+        opened,
+        namespace=settings.namespace,
+        actor=settings.actor,
+        max_value_bytes=max_value_bytes,
+        on_close=close,
+    )
+
+
+async def connect_async(
+    url: str | None = None,
+    *,
+    namespace: str | None = None,
+    keyring: KeyRing | None = None,
+    actor: str | None = None,
+    max_value_bytes: int = MAX_VALUE_BYTES,
+) -> AsyncSecretClient:
+    """Return an async client; see `connect`."""
+    settings = load_settings(database_url=url, namespace=namespace, actor=actor)
+    database, opened = await asyncio.to_thread(_open, settings, keyring)
+    engine = make_async_engine(database.url)
+
+    async def close() -> None:
+        await engine.dispose()
+        await asyncio.to_thread(database.close)
+
+    return AsyncSecretClient(
+        engine,
+        opened,
+        namespace=settings.namespace,
+        actor=settings.actor,
+        max_value_bytes=max_value_bytes,
+        on_close=close,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the store is, and the embedded server that has to run for it."""
+
+    url: str
+    server: EmbeddedServer | None = None
+
+    def close(self) -> None:
+        """Let go of the server."""
+        if self.server is not None:
+            self.server.release()
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database of the settings; starts and upgrades an embedded one.  Raises `ConfigurationError`."""
+    if settings.database_url is None:
+        raise ConfigurationError(
+            'no database is named: call connect("postgresql://user@host/database") or set SECRETSTORE_DATABASE_URL; '
+            'or call connect("embedded") for a PostgreSQL of its own'
+        )
+    url = settings.database_url.get_secret_value()
+    if url.partition("://")[0] != SCHEME:
+        return Database(url)
+    server = EmbeddedServer(EmbeddedFolder.of_url(url))
+    _upgrade(server)
+    return Database(server.url, server)
+
+
+def keyring_of(settings: Settings, database: Database) -> KeyRing:
+    """Return the key ring of the settings, or the embedded server's own; otherwise raises `MasterKeyError`."""
+    if settings.keys is not None:
+        return KeyRing.from_text(settings.keys.get_secret_value())
+    if database.server is not None:
+        return database.server.folder.keyring()
+    raise MasterKeyError(
+        "there is no key ring, and without one there is no store: make a key with `secretstore keys generate` and set "
+        "SECRETSTORE_KEYS or SECRETSTORE_KEYS_FILE"
+    )
+
+
+def _open(settings: Settings, keyring: KeyRing | None) -> tuple[Database, KeyRing]:
+    database = open_database(settings)
+    try:
+        return database, keyring or keyring_of(settings, database)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _upgrade(server: EmbeddedServer) -> None:
+    # Alembic is imported only where it is used: it would make `import secretstore` half as slow again.
+    from secretstore import migrate  # noqa: PLC0415
+
+    engine = make_engine(server.url)
+    try:
+        migrate.upgrade(engine)
+    except BaseException:
+        server.release()
+        raise
+    finally:
+        engine.dispose()

@@ -1,0 +1,1 @@
+"""All cryptography, and the one room that imports `cryptography`."""

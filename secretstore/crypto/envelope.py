@@ -1,0 +1,143 @@
+"""The stored form of every ciphertext: of values, and of data keys wrapped by a local master key.
+
+An envelope is a JSON object with exactly these members, in any order:
+
+    v      number   1, the format
+    alg    text     "A256GCM": AES-256-GCM with a nonce of 96 bits and a tag of 128 bits
+    key    text     the id of the key that seals: of a data key for a value, of a master key for a data key
+    nonce  text     base64 (RFC 4648 section 4, with padding) of 12 bytes
+    data   text     base64 of the ciphertext followed by its 16 bytes of tag
+
+The associated data are these fields one after another, each as a length of 4 bytes (big-endian) and then its bytes;
+texts are UTF-8, numbers are decimal digits:
+
+    of a value      "secretstore value 1"     namespace  key            version      data key id
+    of a data key   "secretstore data key 1"  namespace  data key id    master key id
+
+The plaintext of a value is its JSON text in UTF-8; that of a data key is its 32 bytes.
+Base64 that is not in its one canonical form is refused, so that every changed character is noticed.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+from typing import Self
+
+from secretstore.crypto.aead import NONCE_BYTES, TAG_BYTES, Aead, SealFailed
+from secretstore.domain.protocols import DataKeyPlace
+from secretstore.errors import DecryptionError
+
+FORMAT = 1
+ALGORITHM = "A256GCM"
+
+
+@dataclass(frozen=True, slots=True)
+class ValuePlace:
+    """Where a value belongs; its envelope opens nowhere else."""
+
+    namespace: str
+    key: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"version {self.version} of {self.key!r} in namespace {self.namespace!r}"
+
+    def associated_data(self, data_key_id: str) -> bytes:
+        """Return what the tag covers beside the value."""
+        return _joined("secretstore value 1", self.namespace, self.key, str(self.version), data_key_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A parsed envelope; nothing of it is secret."""
+
+    key_id: str
+    nonce: bytes
+    data: bytes
+
+    @classmethod
+    def parse(cls, stored: object, what: object) -> Self:
+        """Read a stored envelope, or raise `DecryptionError` that names `what` it is of."""
+        match stored:
+            # `**others` with its guard refuses further members; a bool would pass for an int.
+            case {
+                "v": int(v),
+                "alg": str(alg),
+                "key": str(key_id),
+                "nonce": str(nonce),
+                "data": str(data),
+                **others,
+            } if type(v) is int and v == FORMAT and alg == ALGORITHM and not others:
+                envelope = cls(key_id, _decoded(nonce, what), _decoded(data, what))
+            case _:
+                raise DecryptionError(f"{what} is not in a format that this release knows")
+        if len(envelope.nonce) != NONCE_BYTES or len(envelope.data) < TAG_BYTES:
+            raise DecryptionError(f"{what} was changed: a part of it has the wrong length")
+        return envelope
+
+    def as_object(self) -> dict[str, object]:
+        """Return the envelope as the JSON object to store."""
+        return {
+            "v": FORMAT,
+            "alg": ALGORITHM,
+            "key": self.key_id,
+            "nonce": b64encode(self.nonce).decode(),
+            "data": b64encode(self.data).decode(),
+        }
+
+    def as_json(self) -> str:
+        """Return the envelope as JSON text."""
+        return json.dumps(self.as_object(), separators=(",", ":"))
+
+
+def seal_value(data_key: Aead, value: bytes, place: ValuePlace) -> Envelope:
+    """Seal a value's JSON text so that it opens at `place` and nowhere else."""
+    nonce, data = data_key.seal(value, place.associated_data(data_key.id))
+    return Envelope(data_key.id, nonce, data)
+
+
+def open_value(data_key: Aead, envelope: Envelope, place: ValuePlace) -> bytes:
+    """Return a value's JSON text, or raise `DecryptionError`."""
+    try:
+        return data_key.open(envelope.nonce, envelope.data, place.associated_data(envelope.key_id))
+    except SealFailed:
+        raise DecryptionError(
+            f"{place} does not open: it was changed, or moved here from another place; restore the row from a backup"
+        ) from None
+
+
+def wrap_data_key(master_key: Aead, data_key: bytes, place: DataKeyPlace) -> Envelope:
+    """Seal a data key's 32 bytes under a master key."""
+    nonce, data = master_key.seal(data_key, _data_key_context(place, master_key.id))
+    return Envelope(master_key.id, nonce, data)
+
+
+def unwrap_data_key(master_key: Aead, envelope: Envelope, place: DataKeyPlace) -> bytes:
+    """Return a data key's 32 bytes, or raise `DecryptionError`."""
+    try:
+        return master_key.open(envelope.nonce, envelope.data, _data_key_context(place, master_key.id))
+    except SealFailed:
+        raise DecryptionError(
+            f"data key {place.data_key_id!r} of namespace {place.namespace!r} does not open with master key "
+            f"{master_key.id!r}: these are not the bytes that the key of this id had, or the row was changed"
+        ) from None
+
+
+def _data_key_context(place: DataKeyPlace, master_key_id: str) -> bytes:
+    return _joined("secretstore data key 1", place.namespace, place.data_key_id, master_key_id)
+
+
+def _joined(*fields: str) -> bytes:
+    encoded = [field.encode() for field in fields]
+    return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
+
+
+def _decoded(text: str, what: object) -> bytes:
+    try:
+        decoded = b64decode(text, validate=True)
+    except (Base64Error, ValueError):
+        decoded = b""
+    if b64encode(decoded).decode() != text:
+        raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")
+    return decoded

@@ -1,0 +1,108 @@
+"""Every error that this library raises.
+
+SecretStoreError
+├── SecretNotFoundError        there is no such secret (exit code 3)
+├── VersionConflictError       `expected_version` is not the version that is stored (4)
+├── InvalidSecretKeyError      a namespace, key, prefix or label that breaks a limit
+├── InvalidSecretValueError    a value that is not JSON, too large, or does not fit the type
+├── DecryptionError            a stored value that its key does not open (5)
+├── MasterKeyError             no key ring, a malformed key ring, or a missing master key (5)
+├── PermissionDeniedError      PostgreSQL refused the login or the statement (6)
+├── StoreUnavailableError      PostgreSQL cannot be reached, or asks to try again (7)
+├── SchemaOutOfDateError       the tables are missing or behind: `secretstore db upgrade`
+├── ConfigurationError         a setting is missing or wrong
+└── ProviderError              another place for secrets failed or cannot do what was asked
+
+No message holds a value or a part of one.  All are picklable.
+"""
+
+__all__ = [
+    "ConfigurationError",
+    "DecryptionError",
+    "InvalidSecretKeyError",
+    "InvalidSecretValueError",
+    "MasterKeyError",
+    "PermissionDeniedError",
+    "ProviderError",
+    "SchemaOutOfDateError",
+    "SecretNotFoundError",
+    "SecretStoreError",
+    "StoreUnavailableError",
+    "VersionConflictError",
+]
+
+
+class SecretStoreError(Exception):
+    """The root of every error of this library."""
+
+
+class SecretNotFoundError(SecretStoreError):
+    """There is no such secret: never written, deleted, or expired."""
+
+    def __init__(self, namespace: str, key: str, version: int | None = None) -> None:
+        super().__init__(namespace, key, version)
+        self.namespace = namespace
+        self.key = key
+        self.version = version
+
+    def __str__(self) -> str:
+        which = "" if self.version is None else f" in version {self.version}"
+        return f"there is no secret {self.key!r}{which} in namespace {self.namespace!r}"
+
+
+class VersionConflictError(SecretStoreError):
+    """The stored version is not the expected one; nothing was written.
+
+    `found` is 0 where there is no such secret.
+    """
+
+    def __init__(self, namespace: str, key: str, expected: int, found: int) -> None:
+        super().__init__(namespace, key, expected, found)
+        self.namespace = namespace
+        self.key = key
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        expected = f"version {self.expected}" if self.expected else "no secret"
+        found = f"version {self.found}" if self.found else "none"
+        return (
+            f"expected {expected} at {self.key!r} in namespace {self.namespace!r}, found {found}; "
+            "read it again and decide anew"
+        )
+
+
+class InvalidSecretKeyError(SecretStoreError):
+    """A namespace, key, prefix or label breaks a limit; nothing was sent."""
+
+
+class InvalidSecretValueError(SecretStoreError):
+    """A value is not JSON, is too large, or does not fit the type that was asked for."""
+
+
+class DecryptionError(SecretStoreError):
+    """A stored value does not open: it was changed, moved, or sealed with another key."""
+
+
+class MasterKeyError(SecretStoreError):
+    """The key ring is missing, malformed, or lacks the master key that a data key needs."""
+
+
+class PermissionDeniedError(SecretStoreError):
+    """PostgreSQL refused the login or the statement."""
+
+
+class StoreUnavailableError(SecretStoreError):
+    """PostgreSQL cannot be reached, or broke off in a way that a new transaction may survive."""
+
+
+class SchemaOutOfDateError(SecretStoreError):
+    """The tables are missing or not those that this release expects."""
+
+
+class ConfigurationError(SecretStoreError):
+    """A setting is missing or wrong."""
+
+
+class ProviderError(SecretStoreError):
+    """Another place for secrets failed, or cannot do what was asked of it."""

@@ -1,0 +1,1 @@
+"""Everything that knows SQLAlchemy; sessions come from outside."""

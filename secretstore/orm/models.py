@@ -1,0 +1,141 @@
+"""The tables, in a PostgreSQL schema of their own.
+
+Every key, unique constraint and foreign key begins with the namespace, and every constraint has a name, so that the same
+tables can be distributed by namespace.  Names of secrets compare by byte (`COLLATE "C"`), so that prefixes and pages are
+ranges of the primary key.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Computed,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    Text,
+    Uuid,
+    func,
+    inspect,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA = "secretstore"
+
+# What JSONB gives back is checked by the envelope's parser, not by its type.
+JsonObject = Mapping[str, Any]
+Name = Annotated[str, mapped_column(Text(collation="C"))]
+NameInKey = Annotated[str, mapped_column(Text(collation="C"), primary_key=True)]
+KeyIdInJson = Annotated[str | None, mapped_column(Text(collation="C"))]
+Moment = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
+LaterMoment = Annotated[datetime | None, mapped_column(DateTime(timezone=True))]
+Labels = Annotated[dict[str, str], mapped_column(JSONB, server_default=text("'{}'::jsonb"))]
+
+
+class Base(DeclarativeBase):
+    """The tables of this library; a repr names a row and never shows what is in it."""
+
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(referred_table_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        },
+    )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{inspect(self).identity}"
+
+
+class DataKey(Base):
+    """A key that encrypts the values of one namespace, wrapped by a master key."""
+
+    __tablename__ = "data_key"
+    __table_args__ = (
+        CheckConstraint("state IN ('active', 'retired')", name="state"),
+        Index("uq_data_key_active", "namespace", unique=True, postgresql_where=text("state = 'active'")),
+    )
+
+    namespace: Mapped[NameInKey]
+    id: Mapped[NameInKey]
+    wrapped: Mapped[JsonObject] = mapped_column(JSONB)
+    master_key_id: Mapped[KeyIdInJson] = mapped_column(Computed("wrapped ->> 'key'::text", persisted=True))
+    state: Mapped[str] = mapped_column(Text, server_default=text("'active'"))
+    created_at: Mapped[Moment]
+    retired_at: Mapped[LaterMoment]
+
+
+class SecretStore(Base):
+    """A secret as it is now; `value` is an envelope, never plaintext.
+
+    Reading rows is yours to do.  Write through a service or a client: a row written by hand has no history, no record
+    of the change, and no envelope that opens.
+    """
+
+    __tablename__ = "secret_store"
+    __table_args__ = (
+        ForeignKeyConstraint(["namespace", "data_key_id"], [DataKey.namespace, DataKey.id]),
+        CheckConstraint("version >= 1", name="version"),
+        Index("ix_secret_store_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
+    )
+
+    namespace: Mapped[NameInKey]
+    key: Mapped[NameInKey]
+    value: Mapped[JsonObject] = mapped_column(JSONB)
+    data_key_id: Mapped[KeyIdInJson] = mapped_column(Computed("value ->> 'key'::text", persisted=True))
+    version: Mapped[int] = mapped_column(BigInteger)
+    labels: Mapped[Labels]
+    expires_at: Mapped[LaterMoment]
+    deleted_at: Mapped[LaterMoment]
+    created_at: Mapped[Moment]
+    created_by: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[Moment]
+    updated_by: Mapped[str] = mapped_column(Text)
+
+
+class SecretVersion(Base):
+    """One version of a secret as it was written."""
+
+    __tablename__ = "secret_version"
+    __table_args__ = (
+        ForeignKeyConstraint(["namespace", "key"], [SecretStore.namespace, SecretStore.key]),
+        ForeignKeyConstraint(["namespace", "data_key_id"], [DataKey.namespace, DataKey.id]),
+    )
+
+    namespace: Mapped[NameInKey]
+    key: Mapped[NameInKey]
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    value: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
+    data_key_id: Mapped[KeyIdInJson] = mapped_column(Computed("value ->> 'key'::text", persisted=True))
+    labels: Mapped[Labels]
+    expires_at: Mapped[LaterMoment]
+    created_at: Mapped[Moment]
+    created_by: Mapped[str] = mapped_column(Text)
+    destroyed_at: Mapped[LaterMoment]
+
+
+class ChangeEvent(Base):
+    """One change, recorded in the change's own transaction; `seq` stays null until some time after its commit."""
+
+    __tablename__ = "change_event"
+    __table_args__ = (
+        Index("uq_change_event_seq", "namespace", "seq", unique=True, postgresql_where=text("seq IS NOT NULL")),
+        Index("ix_change_event_unnumbered", "namespace", "key", "version", postgresql_where=text("seq IS NULL")),
+    )
+
+    namespace: Mapped[NameInKey]
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    key: Mapped[Name]
+    version: Mapped[int] = mapped_column(BigInteger)
+    action: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    occurred_at: Mapped[Moment]
+    seq: Mapped[int | None] = mapped_column(BigInteger)

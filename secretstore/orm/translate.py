@@ -1,0 +1,131 @@
+"""Errors of the driver and of SQLAlchemy become errors of this library, by SQLSTATE.
+
+What PostgreSQL says beside the SQLSTATE can repeat values of a row, so none of it is passed on, and neither is the
+original error.  The one exception are failed connections: they have no SQLSTATE, and nothing had been sent yet.
+"""
+
+from types import TracebackType
+from typing import NoReturn
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from secretstore.errors import (
+    PermissionDeniedError,
+    SchemaOutOfDateError,
+    SecretStoreError,
+    StoreUnavailableError,
+)
+
+_UPGRADE = "run `secretstore db upgrade`"
+_TRY_AGAIN = "roll back and try the whole transaction again"
+
+_BY_STATE: dict[str, tuple[type[SecretStoreError], str]] = {
+    "25006": (
+        StoreUnavailableError,
+        "this server only reads; connect to the primary (target_session_attrs=read-write)",
+    ),
+    "25P02": (StoreUnavailableError, "an earlier statement of this transaction failed; roll it back first"),
+    "3D000": (StoreUnavailableError, "the database does not exist; create it or correct the URL"),
+    "3F000": (SchemaOutOfDateError, f"the schema of the secret store is missing; {_UPGRADE}"),
+    "40001": (StoreUnavailableError, f"another transaction was in the way; {_TRY_AGAIN}"),
+    "40P01": (StoreUnavailableError, f"PostgreSQL broke up a deadlock; {_TRY_AGAIN}"),
+    "42501": (
+        PermissionDeniedError,
+        "the database role may not do this; grant it USAGE on schema secretstore, and the tables",
+    ),
+    "42703": (SchemaOutOfDateError, f"a column of the secret store is missing; {_UPGRADE}"),
+    "42P01": (SchemaOutOfDateError, f"a table of the secret store is missing; {_UPGRADE}"),
+    "55P03": (StoreUnavailableError, f"a lock was not free in time; {_TRY_AGAIN}"),
+    "57014": (StoreUnavailableError, "the statement was cancelled or took longer than statement_timeout"),
+}
+_BY_CLASS: dict[str, tuple[type[SecretStoreError], str]] = {
+    "08": (StoreUnavailableError, f"the connection to PostgreSQL broke; {_TRY_AGAIN}"),
+    "28": (PermissionDeniedError, "PostgreSQL refused the login; check role and password"),
+    "53": (StoreUnavailableError, "PostgreSQL is out of connections, memory or disk"),
+    "57": (StoreUnavailableError, f"PostgreSQL is shutting down or starting; {_TRY_AGAIN}"),
+}
+# libpq gives no SQLSTATE for a failed connection.  A server that speaks another language gets the general answer.
+_BY_WORDS: tuple[tuple[str, type[SecretStoreError], str], ...] = (
+    ("password authentication failed", PermissionDeniedError, "the role or its password is wrong"),
+    (
+        "no password supplied",
+        PermissionDeniedError,
+        "the server asks for a password; put it into the URL or PGPASSFILE",
+    ),
+    ("no pg_hba.conf entry", PermissionDeniedError, "the server's pg_hba.conf does not let this role in from here"),
+    ("permission denied for database", PermissionDeniedError, "the role may not connect to this database"),
+    ("is not permitted to log in", PermissionDeniedError, "the role may not log in"),
+    ('database "', StoreUnavailableError, "the database does not exist; create it or correct the URL"),
+    ('role "', PermissionDeniedError, "the role does not exist; create it or correct the URL"),
+    ("could not translate host name", StoreUnavailableError, "the host name is not known; correct the URL"),
+    ("failed to resolve host", StoreUnavailableError, "the host name is not known; correct the URL"),
+    ("refused", StoreUnavailableError, "nothing listens there; start the server or correct the URL"),
+    ("no such file", StoreUnavailableError, "there is no such socket; start the server or correct the URL"),
+    ("timeout", StoreUnavailableError, "it did not answer in time"),
+)
+
+
+class translated:  # noqa: N801 - reads as a verb: `with translated():`
+    """Turn every database error of the block into one of ours, which keeps nothing of the original."""
+
+    def __enter__(self) -> None:
+        """Begin to watch."""
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        """Raise our error in place of theirs; any other error passes as it is."""
+        if isinstance(error, DBAPIError):
+            _raise_alone(_of_statement(error))
+        elif isinstance(error, psycopg.Error):
+            _raise_alone(_of_driver(error))
+        elif isinstance(error, PoolTimeoutError):
+            _raise_alone(StoreUnavailableError("no connection of the pool was free in time; make the pool larger"))
+
+
+def _of_statement(error: DBAPIError) -> SecretStoreError:
+    original = error.orig
+    return _of_driver(original) if isinstance(original, psycopg.Error) else _unknown(None)
+
+
+def _of_driver(error: psycopg.Error) -> SecretStoreError:
+    state = error.sqlstate
+    if state is not None:
+        kind, hint = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or (None, "")
+        return kind(f"{hint} (SQLSTATE {state})") if kind else _unknown(state)
+    if error.pgconn is not None and isinstance(error, psycopg.OperationalError):
+        return _of_connecting(error)
+    if isinstance(error, psycopg.OperationalError):
+        return StoreUnavailableError(f"the connection to PostgreSQL broke; {_TRY_AGAIN}")
+    return _unknown(None)
+
+
+def _of_connecting(error: psycopg.OperationalError) -> SecretStoreError:
+    words = str(error).lower()
+    for said, kind, hint in _BY_WORDS:
+        if said in words:
+            return kind(f"cannot connect to PostgreSQL{_address(error)}: {hint}")
+    return StoreUnavailableError(f"cannot connect to PostgreSQL{_address(error)}; is it running, and is the URL right?")
+
+
+def _address(error: psycopg.Error) -> str:
+    connection = error.pgconn
+    if connection is None:
+        return ""
+    host, port, database, user = (
+        part.decode(errors="replace") for part in (connection.host, connection.port, connection.db, connection.user)
+    )
+    return f" at {host}:{port}, database {database!r}, as {user!r}"
+
+
+def _unknown(state: str | None) -> SecretStoreError:
+    where = f"SQLSTATE {state}" if state else "no SQLSTATE"
+    return SecretStoreError(f"PostgreSQL refused a statement of the secret store ({where}); its server log says why")
+
+
+def _raise_alone(error: SecretStoreError) -> NoReturn:
+    try:
+        raise error from None
+    finally:
+        # `from None` only hides the original; whoever walks the context would still find its text.
+        error.__context__ = None

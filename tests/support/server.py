@@ -1,0 +1,130 @@
+"""The PostgreSQL that the tests run on: a URL, else a container, else the embedded server.
+
+SECRETSTORE_TEST_DATABASE_URL  a server where the role may create databases
+SECRETSTORE_TEST_SERVER        `container` or `embedded`: use this one or fail
+SECRETSTORE_TEST_IMAGE         the container's image
+"""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+DEFAULT_IMAGE = "postgres:18-alpine"
+_COUNTER = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class ServerChoice:
+    """Which server the run uses, and how that was decided."""
+
+    kind: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.source})" if self.source else self.kind
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and how to reach a database on it."""
+
+    admin_url: str
+
+    def url(self, database: str, **changes: str) -> str:
+        """Return the URL of a database, with other libpq parameters where given."""
+        parameters = {**conninfo_to_dict(self.admin_url), "dbname": database, **changes}
+        name = quote(str(parameters.pop("dbname")), safe="")
+        return f"postgresql:///{name}?{urlencode({key: str(value) for key, value in parameters.items()})}"
+
+    def execute(self, statement: str) -> None:
+        """Run one statement outside a transaction, past SQLAlchemy."""
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    @contextmanager
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """Give the name of a new database, and drop it afterwards."""
+        name = f"secretstore_test_{os.getpid()}_{next(_COUNTER)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield name
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def choose_server() -> ServerChoice:
+    """Decide on a server without starting it."""
+    if os.environ.get("SECRETSTORE_TEST_DATABASE_URL"):
+        return ServerChoice("url", "SECRETSTORE_TEST_DATABASE_URL")
+    wanted = os.environ.get("SECRETSTORE_TEST_SERVER")
+    image = os.environ.get("SECRETSTORE_TEST_IMAGE", DEFAULT_IMAGE)
+    if wanted == "container":
+        return ServerChoice("container", image)
+    if wanted == "embedded":
+        return ServerChoice("embedded", "as SECRETSTORE_TEST_SERVER says")
+    problem = _why_no_container(image)
+    return ServerChoice("embedded", problem) if problem else ServerChoice("container", image)
+
+
+@contextmanager
+def running_server(choice: ServerChoice) -> Iterator[Server]:
+    """Start the server of a choice and stop it afterwards."""
+    if choice.kind == "url":
+        yield Server(os.environ["SECRETSTORE_TEST_DATABASE_URL"])
+        return
+    with _container(choice.source) if choice.kind == "container" else _embedded() as server:
+        _hurry(server)
+        yield server
+
+
+def _why_no_container(image: str) -> str:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=60)
+    except DockerException:
+        return "no Docker engine answers"
+    try:
+        client.images.get(image)
+    except DockerException:
+        try:
+            client.images.pull(image)
+        except DockerException:
+            return f"Docker has no image {image}"
+    return ""
+
+
+@contextmanager
+def _container(image: str) -> Iterator[Server]:
+    from testcontainers.community.postgres import PostgresContainer
+
+    with PostgresContainer(image, username="postgres", password="only-for-tests", driver=None) as container:
+        yield Server(container.get_connection_url())
+
+
+@contextmanager
+def _embedded() -> Iterator[Server]:
+    from secretstore.embedded import EmbeddedFolder, EmbeddedServer
+
+    with tempfile.TemporaryDirectory(prefix="secretstore-tests-", ignore_cleanup_errors=True) as folder:
+        embedded = EmbeddedServer(EmbeddedFolder(Path(folder) / "postgresql"))
+        try:
+            yield Server(embedded.url)
+        finally:
+            embedded.stop()
+
+
+def _hurry(server: Server) -> None:
+    """Nothing on a throw-away server has to survive a crash."""
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        server.execute(f"ALTER SYSTEM SET {setting} = off")
+    server.execute("SELECT pg_reload_conf()")
