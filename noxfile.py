@@ -1,0 +1,150 @@
+"""What can be run on this project: `nox -l` lists it, `nox -s tests` runs the tests."""
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PYTHONS = ("3.11", "3.12", "3.13")
+PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.error_on_missing_interpreters = False
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def interpreter(python: str) -> str:
+    """Return pyenv's interpreter of a version, which is seldom on the path, or else leave the search to nox."""
+    installed = sorted(PYENV.glob(f"{python}.*/bin/python{python}"))
+    return str(installed[-1]) if installed else python
+
+
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    """Run tests and measure branch coverage; a run of everything has to reach the bar."""
+    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / ".coverage")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *arguments, *session.posargs)
+    session.run("coverage", "combine")
+    if not arguments and not session.posargs:
+        session.run("coverage", "report")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests on the default Python."""
+    session.install("-e", ".[all]", *group("test"))
+    run_tests(session)
+
+
+def add_tests_of(python: str) -> None:
+    """Add the session of one Python, for each SQLAlchemy."""
+
+    @nox.session(name=f"tests-{python}", python=interpreter(python))
+    @nox.parametrize("sqlalchemy", ["2.0", "2.1"])
+    def tests_of(session: nox.Session, sqlalchemy: str) -> None:
+        """Run all tests on one Python with one SQLAlchemy."""
+        session.install("-e", ".[all]", *group("test"), f"sqlalchemy[asyncio]=={sqlalchemy}.*")
+        run_tests(session)
+
+
+for version in PYTHONS:
+    add_tests_of(version)
+
+
+@nox.session(python=interpreter(PYTHONS[0]))
+def lowest(session: nox.Session) -> None:
+    """Run all tests with the lowest dependencies that are allowed."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = [*PROJECT["project"]["dependencies"], *extras["binary"], *extras["cli"], *extras["embedded"]]
+    session.install(*group("test"))
+    session.install("-e", ".", *(requirement.replace(">=", "==") for requirement in wanted))
+    run_tests(session)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Run the tests that need no database."""
+    session.install("-e", ".[all]", *group("test"))
+    run_tests(session, "tests/unit")
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Run the tests of repository, service, migrations, locks and races on a real PostgreSQL."""
+    session.install("-e", ".[all]", *group("test"))
+    run_tests(session, "tests/integration")
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Run the tests of the client and the command line as a person uses them."""
+    session.install("-e", ".[all]", *group("test"))
+    run_tests(session, "tests/e2e")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, rooms and the SQL of the revisions; report everything that is wrong."""
+    session.install("-e", ".", *group("lint"))
+    revisions = Path(session.create_tmp()) / "revisions.sql"
+    print_sql = "from secretstore import migrate; print(migrate.sql())"
+    with revisions.open("w", encoding="utf-8") as file:
+        session.run("python", "-c", print_sql, stdout=file, silent=True)
+    failed = [
+        command
+        for command in (
+            ("ruff", "check", "."),
+            ("ruff", "format", "--check", "."),
+            ("lint-imports",),
+            ("squawk", "--config", str(ROOT / ".squawk.toml"), str(revisions)),
+        )
+        if session.run(*command, success_codes=range(256), silent=False) is not True
+    ]
+    if failed:
+        session.error("failed: " + ", ".join(command[0] for command in failed))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly, of the package and the tests."""
+    session.install("-e", ".[all]", *group("test"), *group("types"))
+    session.run("mypy")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it elsewhere, and run the tests without the source on the path."""
+    session.install("build", *group("test"))
+    elsewhere = Path(session.create_tmp()) / "elsewhere"
+    shutil.rmtree(elsewhere, ignore_errors=True)
+    elsewhere.mkdir()
+    session.run("python", "-m", "build", "--outdir", str(elsewhere / "dist"), str(ROOT))
+    (built,) = (elsewhere / "dist").glob("*.whl")
+    session.install("--force-reinstall", "--no-deps", str(built))
+    session.install(f"{built}[all]")
+    shutil.copytree(ROOT / "tests", elsewhere / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", elsewhere)
+    session.chdir(elsewhere)
+    session.run("pytest", "-m", "not source", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the main job as a newcomer does."""
+    session.install(".[cli,embedded]")
+    session.run("secretstore", "demo", env={name: "" for name in os.environ if name.startswith("SECRETSTORE_")})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run the examples of README and docs."""
+    session.install("-e", ".[all]", *group("test"), *group("docs"))
+    session.run("python", "-m", "pytest", "-p", "tests.support.examples", "-p", "no:randomly", "README.md", "docs", *session.posargs)

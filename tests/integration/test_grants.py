@@ -1,0 +1,55 @@
+"""The rights that README.md names are enough, and no others are needed."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+
+from secretstore import KeyRing, PermissionDeniedError, SecretClient, migrate
+from secretstore.orm.engines import make_engine
+from tests.support.server import Server
+
+ROLE = "secretstore_test_app"
+
+
+@pytest.fixture
+def application(server: Server, database: str, raw: psycopg.Connection) -> Iterator[Engine]:
+    """An engine that logs in as a role without any rights of its own."""
+    raw.execute(f"DROP ROLE IF EXISTS {ROLE}")
+    raw.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD 'only-for-tests'")
+    engine = make_engine(server.url(database, user=ROLE, password="only-for-tests"))
+    yield engine
+    engine.dispose()
+    raw.execute(f"DROP OWNED BY {ROLE}")
+    raw.execute(f"DROP ROLE {ROLE}")
+
+
+def test_the_rights_in_the_readme_are_enough_to_run(
+    application: Engine, keyring: KeyRing, raw: psycopg.Connection
+) -> None:
+    """With USAGE on the schema and SELECT, INSERT and UPDATE on its tables every method works."""
+    raw.execute(f"GRANT USAGE ON SCHEMA secretstore TO {ROLE}")
+    raw.execute(f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA secretstore TO {ROLE}")
+    store = SecretClient(application, keyring)
+
+    store.set_secret("a", 1)
+    info = store.set_secret("a", 2, expected_version=1)
+    store.set_secrets({"b": 3, "c": 4})
+
+    assert info.created_by == ROLE
+    assert store.get_secrets(["a", "b"]) == {"a": 2, "b": 3}
+    assert store.get_secret("a", version=1) == 1
+    assert store.delete_secret("c")
+    assert [info.key for info in store.list_secrets()] == store.list_secret_keys() == ["a", "b"]
+    migrate.check(application)
+
+
+def test_without_rights_everything_is_denied(application: Engine, keyring: KeyRing) -> None:
+    """A role without grants gets an error that says what to grant."""
+    store = SecretClient(application, keyring)
+
+    with pytest.raises(PermissionDeniedError, match="grant it USAGE on schema secretstore"):
+        store.get_secret("a")
+    with pytest.raises(PermissionDeniedError, match="SQLSTATE 42501"):
+        store.set_secret("a", 1)
