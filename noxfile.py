@@ -147,4 +147,15 @@ def demo(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Run the examples of README and docs."""
     session.install("-e", ".[all]", *group("test"), *group("docs"))
-    session.run("python", "-m", "pytest", "-p", "tests.support.examples", "-p", "no:randomly", "README.md", "docs", *session.posargs)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-p",
+        "tests.support.examples",
+        "-p",
+        "no:randomly",
+        "README.md",
+        "docs",
+        *session.posargs,
+    )

@@ -1,23 +1,26 @@
 """Runs the revisions on the connection that was handed over, or on the database that was named."""
 
 from alembic import context
-from sqlalchemy import Connection, text
+from alembic.util import CommandError
+from sqlalchemy import Connection
 
-from secretstore.errors import ConfigurationError
-from secretstore.migrate import compare_options, ensure_schema
+from secretstore.errors import ConfigurationError, SecretStoreError
+from secretstore.migrate import (
+    LOCK_TIMEOUT_SECONDS,
+    STATEMENT_TIMEOUT,
+    UPGRADE_LOCK,
+    compare_options,
+    ensure_schema,
+    locked,
+)
 from secretstore.orm.engines import make_engine
 from secretstore.orm.models import SCHEMA, Base
+from secretstore.orm.translate import translated
 from secretstore.settings import load_settings
-
-# "secretsto" in ASCII, so that it is nobody else's.
-UPGRADE_LOCK = 0x7365637265747374
 
 
 def run_online(connection: Connection) -> None:
-    """Run the revisions in the connection's transaction; wait for another upgrade, but not long for a busy table."""
-    connection.execute(text("SET LOCAL statement_timeout = '10min'"))
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
-    connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+    """Run the revisions in the connection's transaction."""
     ensure_schema(connection)
     context.configure(connection=connection, target_metadata=Base.metadata, **compare_options())
     with context.begin_transaction():
@@ -28,11 +31,23 @@ def run_offline() -> None:
     """Print the revisions as SQL."""
     context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=Base.metadata, **compare_options())
     with context.begin_transaction():
-        context.execute("SET LOCAL statement_timeout = '10min'")
+        context.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
         context.execute(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
-        context.execute("SET LOCAL lock_timeout = '5s'")
+        context.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS:.0f}s'")
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         context.run_migrations()
+
+
+def run_as_typed() -> None:
+    """Run the revisions on the database of `-x url=…` or of the settings; Alembic prints its errors in one line."""
+    problem = ""
+    try:
+        with translated(), make_engine(named_url()).begin() as connection, locked(connection):
+            run_online(connection)
+    except SecretStoreError as error:
+        problem = str(error)
+    if problem:
+        raise CommandError(problem)
 
 
 def named_url() -> str:
@@ -48,5 +63,4 @@ if context.is_offline_mode():
 elif (handed_over := context.config.attributes.get("connection")) is not None:
     run_online(handed_over)
 else:
-    with make_engine(named_url()).begin() as opened:
-        run_online(opened)
+    run_as_typed()

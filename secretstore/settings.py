@@ -1,7 +1,6 @@
 """The one reader of the process's environment."""
 
 import os
-import stat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +8,10 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from secretstore.errors import ConfigurationError, MasterKeyError
+from secretstore.crypto.keyring import check_key_file
+from secretstore.errors import ConfigurationError
 
 PREFIX = "SECRETSTORE_"
-# A group may read, so that a container platform can hand a secret file to the group of its user.
-_NOT_FOR_OTHERS = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
 
 
 class Settings(BaseSettings):
@@ -67,12 +65,6 @@ class _NamedFiles(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
         return {name: value for name, value in found.items() if value is not None}
-
-
-def check_key_file(path: Path) -> None:
-    """Refuse a file of master keys that others may read, with `MasterKeyError`."""
-    if os.name == "posix" and path.exists() and path.stat().st_mode & _NOT_FOR_OTHERS:
-        raise MasterKeyError(f"others may read the key file {path}; run `chmod 600 {path}`")
 
 
 def _first_text(path: Path, variable: str) -> str:

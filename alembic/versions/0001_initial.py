@@ -1,16 +1,17 @@
 """The first tables: data keys, secrets, their versions, and the record of changes.
 
-Revision: 0001
+Revision: secretstore_0001
 After: nothing
 """
 
 import sqlalchemy as sa
-from alembic import context, op
+from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from secretstore.migrate import ensure_schema
 
-revision = "0001"
+# Begins with our name: a host that lists our revisions beside its own may have a "0001" too.
+revision = "secretstore_0001"
 down_revision = None
 branch_labels = ("secretstore",)
 depends_on = None
@@ -37,8 +38,10 @@ def key_id(column: str, envelope: str) -> sa.Column[str]:
 
 def upgrade() -> None:
     """Make the schema and its tables."""
-    if not context.is_offline_mode():
-        # A host that runs this revision in its own history has not made the schema yet.
+    # A host that runs this revision in its own history has not made the schema yet.
+    if op.get_context().as_sql:
+        op.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    else:
         ensure_schema(op.get_bind())
     make_data_key()
     make_secret_store()

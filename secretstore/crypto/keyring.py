@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import threading
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -9,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import NoReturn, Self
 from uuid import uuid4
 
@@ -22,6 +24,8 @@ MAX_OPENED_DATA_KEYS = 1024
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # 32 random bytes have fewer than 16 different ones with a probability below 2^-60.
 _LEAST_DIFFERENT_BYTES = 16
+# A group may read, so that a container platform can hand a secret file to the group of its user.
+_NOT_FOR_OTHERS = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
 _HOW_TO_MAKE_ONE = "make one with `secretstore keys generate`"
 
 
@@ -114,6 +118,12 @@ class KeyRing:
 def generate_master_key(key_id: str) -> str:
     """Return a new random master key as `id:base64`; the text is the secret itself."""
     return f"{_checked_id(key_id)}:{b64encode(os.urandom(KEY_BYTES)).decode()}"
+
+
+def check_key_file(path: Path) -> None:
+    """Refuse a file of master keys that others may read, with `MasterKeyError`."""
+    if os.name == "posix" and path.exists() and path.stat().st_mode & _NOT_FOR_OTHERS:
+        raise MasterKeyError(f"others may read the key file {path}; run `chmod 600 {path}`")
 
 
 def _entries(text: str) -> list[str]:

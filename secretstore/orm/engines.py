@@ -4,10 +4,11 @@ Prepared statements are off, because behind a pooler in transaction mode they ca
 Parameters are hidden from SQLAlchemy's logs and errors.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -58,8 +59,9 @@ def _connection_parameters(url: str) -> dict[str, Any]:
 
 
 def _from_sqlalchemy_url(url: str) -> dict[str, Any]:
-    try:
+    with suppress(ArgumentError, ValueError, psycopg.Error):
         _, parameters = make_url(url).get_dialect()().create_connect_args(make_url(url))
-    except (ArgumentError, ValueError):
-        return _connection_parameters(url.replace(_DRIVER, "postgresql", 1))
-    return dict(parameters)
+        # libpq knows its own parameters only, and not what psycopg takes beside them: `prepare_threshold` is not the URL's.
+        return dict(conninfo_to_dict(make_conninfo(**parameters)))
+    # Outside the block: an error of libpq's form must not carry the one above, which can repeat a part of the URL.
+    return _connection_parameters(url.replace(_DRIVER, "postgresql", 1))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Executable, Result, Row
 from sqlalchemy.orm import Session
 
 from secretstore.domain.names import Key, Namespace, parse_namespace, prefix_end
+from secretstore.domain.protocols import DataKeyPlace
 from secretstore.domain.records import SecretInfo
 from secretstore.orm import statements
 from secretstore.orm.models import SecretStore
@@ -23,6 +24,14 @@ class StoredValue:
     key: Key
     version: int
     envelope: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDataKey:
+    """A data key as it is stored, and where it stands."""
+
+    place: DataKeyPlace
+    wrapped: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +189,13 @@ class SecretRepository:
     def _connection(self) -> Connection:
         # The session's own execute would flush the caller's pending objects and mix their errors with ours.
         return self.session.connection(bind_arguments={"mapper": SecretStore})
+
+
+def list_active_data_keys(session: Session) -> list[StoredDataKey]:
+    """Return the active data key of each namespace, as a check of all of them needs it."""
+    with translated():
+        rows = session.connection().execute(statements.select_active_data_keys())
+        return [StoredDataKey(DataKeyPlace(row.namespace, row.id), row.wrapped) for row in rows]
 
 
 def _stored_value(row: Row[Any]) -> StoredValue:

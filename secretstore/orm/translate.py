@@ -4,11 +4,12 @@ What PostgreSQL says beside the SQLSTATE can repeat values of a row, so none of 
 original error.  The one exception are failed connections: they have no SQLSTATE, and nothing had been sent yet.
 """
 
+import re
 from types import TracebackType
 from typing import NoReturn
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from secretstore.errors import (
@@ -21,12 +22,14 @@ from secretstore.errors import (
 _UPGRADE = "run `secretstore db upgrade`"
 _TRY_AGAIN = "roll back and try the whole transaction again"
 
+_ROLL_BACK = "an earlier statement of this transaction failed; roll it back first"
+
 _BY_STATE: dict[str, tuple[type[SecretStoreError], str]] = {
     "25006": (
         StoreUnavailableError,
         "this server only reads; connect to the primary (target_session_attrs=read-write)",
     ),
-    "25P02": (StoreUnavailableError, "an earlier statement of this transaction failed; roll it back first"),
+    "25P02": (StoreUnavailableError, _ROLL_BACK),
     "3D000": (StoreUnavailableError, "the database does not exist; create it or correct the URL"),
     "3F000": (SchemaOutOfDateError, f"the schema of the secret store is missing; {_UPGRADE}"),
     "40001": (StoreUnavailableError, f"another transaction was in the way; {_TRY_AGAIN}"),
@@ -57,13 +60,26 @@ _BY_WORDS: tuple[tuple[str, type[SecretStoreError], str], ...] = (
     ("no pg_hba.conf entry", PermissionDeniedError, "the server's pg_hba.conf does not let this role in from here"),
     ("permission denied for database", PermissionDeniedError, "the role may not connect to this database"),
     ("is not permitted to log in", PermissionDeniedError, "the role may not log in"),
-    ('database "', StoreUnavailableError, "the database does not exist; create it or correct the URL"),
-    ('role "', PermissionDeniedError, "the role does not exist; create it or correct the URL"),
-    ("could not translate host name", StoreUnavailableError, "the host name is not known; correct the URL"),
-    ("failed to resolve host", StoreUnavailableError, "the host name is not known; correct the URL"),
+    ('role ".*" does not exist', PermissionDeniedError, "the role does not exist; create it or correct the URL"),
+    (
+        'database ".*" does not exist',
+        StoreUnavailableError,
+        "the database does not exist; create it or correct the URL",
+    ),
+    ("too many (clients|connections)|connection slots", StoreUnavailableError, "it is out of connections"),
+    (
+        "not (currently |yet )?accepting connections|starting up|shutting down|recovery mode",
+        StoreUnavailableError,
+        "it takes no connections now; try again later",
+    ),
+    (
+        "could not translate host name|failed to resolve host|name or service not known",
+        StoreUnavailableError,
+        "the host name is not known; correct the URL",
+    ),
     ("refused", StoreUnavailableError, "nothing listens there; start the server or correct the URL"),
     ("no such file", StoreUnavailableError, "there is no such socket; start the server or correct the URL"),
-    ("timeout", StoreUnavailableError, "it did not answer in time"),
+    ("timeout|timed out", StoreUnavailableError, "it did not answer in time"),
 )
 
 
@@ -78,32 +94,36 @@ class translated:  # noqa: N801 - reads as a verb: `with translated():`
         if isinstance(error, DBAPIError):
             _raise_alone(_of_statement(error))
         elif isinstance(error, psycopg.Error):
-            _raise_alone(_of_driver(error))
+            _raise_alone(_of_driver(error, connecting=error.pgconn is not None))
         elif isinstance(error, PoolTimeoutError):
             _raise_alone(StoreUnavailableError("no connection of the pool was free in time; make the pool larger"))
+        elif isinstance(error, PendingRollbackError):
+            _raise_alone(StoreUnavailableError(_ROLL_BACK))
 
 
 def _of_statement(error: DBAPIError) -> SecretStoreError:
-    original = error.orig
-    return _of_driver(original) if isinstance(original, psycopg.Error) else _unknown(None)
+    if not isinstance(error.orig, psycopg.Error):
+        return _unknown(None)
+    # An error of BEGIN or COMMIT has no statement either, but there was a connection to be lost.
+    return _of_driver(error.orig, connecting=error.statement is None and not error.connection_invalidated)
 
 
-def _of_driver(error: psycopg.Error) -> SecretStoreError:
+def _of_driver(error: psycopg.Error, *, connecting: bool) -> SecretStoreError:
     state = error.sqlstate
     if state is not None:
         kind, hint = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or (None, "")
         return kind(f"{hint} (SQLSTATE {state})") if kind else _unknown(state)
-    if error.pgconn is not None and isinstance(error, psycopg.OperationalError):
+    if not isinstance(error, psycopg.OperationalError):
+        return _unknown(None)
+    if connecting:
         return _of_connecting(error)
-    if isinstance(error, psycopg.OperationalError):
-        return StoreUnavailableError(f"the connection to PostgreSQL broke; {_TRY_AGAIN}")
-    return _unknown(None)
+    return StoreUnavailableError(f"the connection to PostgreSQL broke; {_TRY_AGAIN}")
 
 
 def _of_connecting(error: psycopg.OperationalError) -> SecretStoreError:
     words = str(error).lower()
     for said, kind, hint in _BY_WORDS:
-        if said in words:
+        if re.search(said, words):
             return kind(f"cannot connect to PostgreSQL{_address(error)}: {hint}")
     return StoreUnavailableError(f"cannot connect to PostgreSQL{_address(error)}; is it running, and is the URL right?")
 

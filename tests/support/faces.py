@@ -1,0 +1,98 @@
+"""The four faces of the library, called alike, so that one test body proves a promise for all of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+from secretstore import (
+    AsyncSecretClient,
+    AsyncSecretService,
+    KeyRing,
+    SecretClient,
+    SecretRepository,
+    SecretService,
+)
+from secretstore.orm.engines import make_async_engine, make_engine
+
+KINDS = ("client", "service", "async client", "async service")
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face; every method of the library is called blocking, whichever it is."""
+
+    make: Callable[..., object]
+    run: Callable[[Any], Any]
+    commit: Callable[[], object]
+    keyring: KeyRing
+    options: dict[str, object]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.make(self.keyring, **self.options), name)
+        return lambda *args, **kwargs: self.run(method(*args, **kwargs))
+
+    def with_options(self, **options: object) -> "Face":
+        """Return the same face on another namespace, for another actor, or with another limit."""
+        return replace(self, options={**self.options, **options})
+
+    def with_keyring(self, keyring: KeyRing) -> "Face":
+        """Return the same face with another key ring."""
+        return replace(self, keyring=keyring)
+
+
+@contextmanager
+def open_face(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
+    """Open a face; a service has one transaction until `commit`, and a client ends its own."""
+    opened = _blocking(kind, url, keyring) if kind in {"client", "service"} else _awaited(kind, url, keyring)
+    with opened as face:
+        yield face
+
+
+@asynccontextmanager
+async def async_engine(url: str) -> AsyncIterator[AsyncEngine]:
+    """An async engine as `connect_async` makes it, closed in the loop that used it."""
+    engine = make_async_engine(url)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@contextmanager
+def _blocking(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
+    engine = make_engine(url)
+    with Session(engine) as session:
+
+        def service(ring: KeyRing, *, namespace: str = "default", **options: Any) -> SecretService:
+            return SecretService(SecretRepository(session, namespace=namespace), ring, **options)
+
+        def client(ring: KeyRing, **options: Any) -> SecretClient:
+            return SecretClient(engine, ring, **options)
+
+        yield Face(client if kind == "client" else service, lambda answer: answer, session.commit, keyring, {})
+    engine.dispose()
+
+
+@contextmanager
+def _awaited(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
+    with asyncio.Runner() as runner:
+        engine = make_async_engine(url)
+        session = AsyncSession(engine)
+
+        def service(ring: KeyRing, **options: Any) -> AsyncSecretService:
+            return AsyncSecretService(session, ring, **options)
+
+        def client(ring: KeyRing, **options: Any) -> AsyncSecretClient:
+            return AsyncSecretClient(engine, ring, **options)
+
+        try:
+            make = client if kind == "async client" else service
+            yield Face(make, runner.run, lambda: runner.run(session.commit()), keyring, {})
+        finally:
+            runner.run(session.close())
+            runner.run(engine.dispose())

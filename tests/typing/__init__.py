@@ -1,0 +1,1 @@
+"""Programs that nobody runs: mypy reads them, and every `assert_type` in them is a promise to users' type checkers."""

@@ -1,0 +1,81 @@
+"""What `import secretstore` gives."""
+
+import importlib
+import inspect
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import secretstore
+from secretstore import errors
+
+ROOT = Path(secretstore.__file__).parent
+
+
+def test_the_public_names_are_sorted_and_there() -> None:
+    """`__all__` is in order, without doubles, and each name is importable."""
+    assert secretstore.__all__ == sorted(set(secretstore.__all__))
+    assert [name for name in secretstore.__all__ if not hasattr(secretstore, name)] == []
+
+
+def test_no_other_public_name_lies_about() -> None:
+    """What is importable from the top is what is promised, beside the rooms themselves."""
+    found = {
+        name for name, thing in vars(secretstore).items() if not name.startswith("_") and not inspect.ismodule(thing)
+    }
+
+    assert found == set(secretstore.__all__)
+
+
+@pytest.mark.parametrize("name", secretstore.__all__)
+def test_a_public_name_says_where_people_import_it_from(name: str) -> None:
+    """Tracebacks and documentation show `secretstore.X`, and not the file."""
+    thing = getattr(secretstore, name)
+
+    assert thing.__module__ == "secretstore"
+    assert thing.__qualname__ == name
+
+
+@pytest.mark.parametrize("name", secretstore.__all__)
+def test_a_public_name_says_what_it_is(name: str) -> None:
+    """Each has words of its own."""
+    assert (getattr(secretstore, name).__doc__ or "").strip()
+
+
+def test_every_error_is_public() -> None:
+    """Whatever is raised can be caught by a name from the top."""
+    assert set(errors.__all__) <= set(secretstore.__all__)
+
+
+def test_every_public_method_says_what_it_does() -> None:
+    """Classes, too, are documented method by method."""
+    classes = [
+        thing for thing in vars(secretstore).values() if inspect.isclass(thing) and thing.__module__ == "secretstore"
+    ]
+    methods = [
+        f"{kind.__name__}.{name}"
+        for kind in classes
+        for name, method in vars(kind).items()
+        if inspect.isfunction(method) and not name.startswith("_") and not (method.__doc__ or "").strip()
+    ]
+    assert methods == []
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    """Type checkers of users read our annotations."""
+    assert (ROOT / "py.typed").is_file()
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """The installed distribution and its source tell the same version."""
+    project = ROOT.parent / "pyproject.toml"
+
+    assert version("pg-secretstore") == tomllib.loads(project.read_text())["project"]["version"]
+
+
+def test_secrets_of_the_top_are_picklable_by_their_public_address() -> None:
+    """A class is found again under the address that it shows."""
+    for name in secretstore.__all__:
+        assert getattr(importlib.import_module("secretstore"), name) is getattr(secretstore, name)

@@ -1,0 +1,139 @@
+"""Every statement of the library, as PostgreSQL gets it."""
+
+import inspect
+import re
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Executable
+from sqlalchemy.sql import ClauseElement
+
+from secretstore.orm import statements
+from secretstore.orm.engines import make_engine
+from secretstore.orm.models import Base
+from tests.support.sql_rules import violations
+
+Build = Callable[[], Executable]
+
+DIALECT = make_engine("postgresql://").dialect
+
+# Checks the keys of all namespaces on purpose.
+OF_ALL_NAMESPACES = "select_active_data_keys"
+
+
+def _has_no_parameters(build: Build) -> bool:
+    return hasattr(build, "cache_info") and not inspect.signature(build).parameters
+
+
+BUILDERS: dict[str, Build] = {
+    **{name: build for name, build in vars(statements).items() if callable(build) and _has_no_parameters(build)},
+    "select_page_of_infos": lambda: statements.select_page_of_infos(by_labels=False),
+    "select_page_of_infos by labels": lambda: statements.select_page_of_infos(by_labels=True),
+}
+EACH = pytest.mark.parametrize("name", BUILDERS)
+EACH_OF_ONE_NAMESPACE = pytest.mark.parametrize("name", [name for name in BUILDERS if name != OF_ALL_NAMESPACES])
+
+
+def sql(name: str) -> str:
+    """The text of a statement for psycopg."""
+    statement = BUILDERS[name]()
+    assert isinstance(statement, ClauseElement)
+    return str(statement.compile(dialect=DIALECT))
+
+
+def test_the_statements_are_found() -> None:
+    """The list that the other tests go through is that of the module."""
+    expected = {"select_value", "select_values", "select_heads", "write_secrets", "delete_secrets", OF_ALL_NAMESPACES}
+
+    assert expected <= BUILDERS.keys()
+    assert len(BUILDERS) >= 14
+
+
+@EACH
+def test_a_statement_breaks_no_rule(name: str) -> None:
+    """What the library sends runs on poolers, replicas and distributed tables."""
+    assert violations(sql(name)) == []
+
+
+@EACH
+def test_a_statement_is_built_once(name: str) -> None:
+    """The same object each time, so that SQLAlchemy finds its compiled form again."""
+    assert BUILDERS[name]() is BUILDERS[name]()
+
+
+@EACH_OF_ONE_NAMESPACE
+def test_a_statement_names_its_namespace_as_a_parameter(name: str) -> None:
+    """Each statement says on which namespace it works, and the parameter is always called the same."""
+    assert "%(given_namespace)s" in sql(name)
+
+
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name.startswith(("select_", "delete_"))])
+def test_a_statement_that_reads_compares_the_namespace(name: str) -> None:
+    """One namespace by `=`, except where all namespaces are asked for."""
+    found = re.findall(r"\w+\.namespace = %\(given_namespace\)s", sql(name))
+
+    assert bool(found) == (name != OF_ALL_NAMESPACES)
+
+
+@EACH
+def test_a_statement_names_its_columns(name: str) -> None:
+    """No `*` in any list of columns, only in `count(*)`."""
+    assert "*" not in sql(name).replace("count(*)", "")
+
+
+@EACH
+def test_no_value_is_written_into_a_statement(name: str) -> None:
+    """All that varies comes as a parameter: the text holds no literal beside states, actions and empty labels."""
+    assert set(re.findall(r"'([^']*)'", sql(name))) <= {"active", "set", "delete", "{}"}
+
+
+@EACH
+def test_parameters_are_told_from_columns(name: str) -> None:
+    """No parameter is named like a column, because SQLAlchemy would take it for a new value of that column."""
+    names = set(re.findall(r"%\((\w+)\)s", sql(name)))
+    columns = {column.name for table in Base.metadata.tables.values() for column in table.columns}
+
+    assert names & columns == set()
+
+
+def test_parameters_get_the_prefix() -> None:
+    """Values are given under the names that the statements use."""
+    assert statements.parameters(namespace="n", key="k") == {"given_namespace": "n", "given_key": "k"}
+
+
+@pytest.mark.parametrize("name", ["select_value", "select_values", "select_page_of_values", "select_count"])
+def test_readers_see_only_what_is_there(name: str) -> None:
+    """Deleted and expired secrets are passed over by the database."""
+    assert "deleted_at IS NULL" in sql(name)
+    assert "expires_at IS NULL" in sql(name)
+    assert "expires_at > now()" in sql(name)
+
+
+@pytest.mark.parametrize("name", ["select_info", "select_page_of_infos", "select_page_of_infos by labels"])
+def test_records_are_read_without_values(name: str) -> None:
+    """What never decrypts does not even fetch a ciphertext."""
+    assert not re.search(r"\bvalue\b", sql(name))
+
+
+@pytest.mark.parametrize("name", ["write_secrets", "delete_secrets"])
+def test_a_change_and_its_record_are_one_statement(name: str) -> None:
+    """Whoever changes a head writes the change event in the same statement."""
+    assert "INSERT INTO secretstore.change_event" in sql(name)
+    assert sql(name).count("secretstore.secret_store") >= 1
+
+
+def test_rows_are_locked_in_the_order_of_their_keys() -> None:
+    """Two batches that share keys cannot wait for each other in a circle."""
+    written, deleted = sql("write_secrets"), sql("delete_secrets")
+
+    assert re.search(r'ORDER BY \(?rows\.key COLLATE "C"\)?\s', written)
+    assert re.search(r"ORDER BY secretstore\.secret_store\.key\s+FOR UPDATE", deleted)
+
+
+def test_a_page_is_a_range_of_the_primary_key() -> None:
+    """No pattern match: prefix and page are comparisons of the key."""
+    page = sql("select_page_of_keys")
+
+    assert "LIKE" not in page
+    for comparison in (">= %(given_prefix)s", "< %(given_prefix_end)s", "> %(given_after)s", "LIMIT %(given_limit)s"):
+        assert comparison in page
