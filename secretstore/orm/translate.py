@@ -89,16 +89,27 @@ class translated:  # noqa: N801 - reads as a verb: `with translated():`
     def __enter__(self) -> None:
         """Begin to watch."""
 
-    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
         """Raise our error in place of theirs; any other error passes as it is."""
-        if isinstance(error, DBAPIError):
-            _raise_alone(_of_statement(error))
-        elif isinstance(error, psycopg.Error):
-            _raise_alone(_of_driver(error, connecting=error.pgconn is not None))
-        elif isinstance(error, PoolTimeoutError):
-            _raise_alone(StoreUnavailableError("no connection of the pool was free in time; make the pool larger"))
-        elif isinstance(error, PendingRollbackError):
-            _raise_alone(StoreUnavailableError(_ROLL_BACK))
+        ours = _ours(error)
+        # This frame becomes a part of our error's traceback, and some tools show the locals of every frame.
+        del error, frames
+        if ours is not None:
+            _raise_alone(ours)
+
+
+def _ours(error: BaseException | None) -> SecretStoreError | None:
+    if isinstance(error, DBAPIError):
+        return _of_statement(error)
+    if isinstance(error, psycopg.Error):
+        return _of_driver(error, connecting=error.pgconn is not None)
+    if isinstance(error, PoolTimeoutError):
+        return StoreUnavailableError("no connection of the pool was free in time; make the pool larger")
+    if isinstance(error, PendingRollbackError):
+        return StoreUnavailableError(_ROLL_BACK)
+    return None
 
 
 def _of_statement(error: DBAPIError) -> SecretStoreError:

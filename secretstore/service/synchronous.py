@@ -22,6 +22,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _MISSING = object()
+_MAX_VERSION = 2**63 - 1
 # The first go locks every head, so the second finds them as they stay.
 _GOES = 3
 
@@ -216,8 +217,8 @@ class SecretService:
             heads = self._repository.find_heads(keys)
         if heads is None:
             raise StoreUnavailableError(
-                f"the first data key of namespace {self._namespace!r} is not visible to this transaction; "
-                "try again in a new one"
+                f"PostgreSQL did not store the first data key of namespace {self._namespace!r}; look for triggers and "
+                "row-level security on its tables"
             )
         return heads
 
@@ -235,9 +236,11 @@ def _parse_page(prefix: str, after: str | None, limit: int | None) -> Page:
 
 
 def _checked_version(version: Any) -> int | None:  # whatever a caller without a type checker gave
-    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
+    if version is None:
+        return None
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= _MAX_VERSION:
         raise ValueError("a version is a number: 1 or more, or 0 for `must not exist`")
-    return None if version is None else int(version)
+    return version
 
 
 def _checked_time(time: datetime | None) -> datetime | None:

@@ -220,13 +220,19 @@ def test_a_connection_that_breaks_without_a_word(engine: Engine, store: SecretCl
     assert store.get_secret("a") is None
 
 
-def test_a_trigger_that_swallows_rows(client: Face, raw: psycopg.Connection) -> None:
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("secret_store", "did not store all secrets of namespace 'default'; look for triggers"),
+        ("data_key", "did not store the first data key of namespace 'default'; look for triggers"),
+    ],
+)
+def test_a_trigger_that_swallows_rows(client: Face, raw: psycopg.Connection, table: str, words: str) -> None:
     """Where a trigger of a DBA drops what is written, the call ends with an error, and does not try for ever."""
     raw.execute("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
-    raw.execute(
-        "CREATE TRIGGER swallow BEFORE INSERT ON secretstore.secret_store FOR EACH ROW EXECUTE FUNCTION swallow()"
-    )
-    _fails(client, StoreUnavailableError, "did not store all secrets of namespace 'default'; look for triggers")
+    trigger = f"CREATE TRIGGER swallow BEFORE INSERT ON secretstore.{table} FOR EACH ROW EXECUTE FUNCTION swallow()"
+    raw.execute(trigger.encode())
+    _fails(client, StoreUnavailableError, words)
 
 
 def test_a_constraint_of_a_dba(client: Face, raw: psycopg.Connection) -> None:

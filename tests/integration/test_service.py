@@ -213,3 +213,14 @@ def test_namespaces_are_apart(face: Face) -> None:
     assert (face.get_secret("a"), other.get_secret("a")) == ("here 2", "there")
     assert other.delete_secrets(["a"]) == 1
     assert (face.get_secret_count(), other.get_secret_count()) == (1, 0)
+
+
+@pytest.mark.parametrize("version", [-1, 2**63, True, "1", 1.0])
+def test_what_is_no_version_is_refused(face: Face, version: object) -> None:
+    """A version that cannot be one is an error before anything is sent, and nothing is written."""
+    with pytest.raises(ValueError, match="a version is a number"):
+        face.get_secret("a", version=version)
+    with pytest.raises(ValueError, match="a version is a number"):
+        face.set_secret("a", 1, expected_version=version)
+
+    assert face.list_secret_keys() == []

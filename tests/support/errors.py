@@ -36,6 +36,12 @@ def assert_tells_nothing(error: BaseException, *secrets: str) -> None:
         printed += f"{one!s} {one!r} {one.args!r} {vars(one)!r}"
     for secret in secrets:
         assert secret not in printed
+    # Tools that report errors show the locals of every frame.
+    translating = [
+        frame for frame, _ in traceback.walk_tb(error.__traceback__) if "translate" in frame.f_code.co_filename
+    ]
+    held = [local for frame in translating for local in frame.f_locals.values() if isinstance(local, BaseException)]
+    assert all(isinstance(local, SecretStoreError) for local in held)
 
 
 @contextmanager
