@@ -24,7 +24,7 @@ Fails = Callable[[str, type[SecretStoreError], str], None]
 
 
 @pytest.fixture(params=KINDS)
-def fails(request: pytest.FixtureRequest, keyring: KeyRing) -> Fails:
+def assert_fails(request: pytest.FixtureRequest, keyring: KeyRing) -> Fails:
     """Check that a client on a URL raises exactly this error, which tells neither value nor password."""
 
     def check(url: str, kind: type[SecretStoreError], match: str) -> None:
@@ -95,87 +95,99 @@ def _hang_up(listening: socket.socket) -> None:
             return
 
 
-def test_a_port_where_nothing_listens(fails: Fails) -> None:
+def test_a_port_where_nothing_listens(assert_fails: Fails) -> None:
     """The error names host, port, database and role, and says to start the server."""
-    fails(
+    assert_fails(
         f"postgresql://app:{PASSWORD}@127.0.0.1:1/shop",
         StoreUnavailableError,
         "at 127.0.0.1:1, database 'shop', as 'app': nothing listens there; start the server or correct the URL",
     )
 
 
-def test_several_hosts_where_nothing_listens(fails: Fails) -> None:
+def test_several_hosts_where_nothing_listens(assert_fails: Fails) -> None:
     """With several hosts in the URL the error is the same."""
-    fails(f"postgresql://app:{PASSWORD}@127.0.0.1:1,127.0.0.1:2/shop", StoreUnavailableError, "nothing listens there")
+    assert_fails(
+        f"postgresql://app:{PASSWORD}@127.0.0.1:1,127.0.0.1:2/shop", StoreUnavailableError, "nothing listens there"
+    )
 
 
-def test_an_unknown_host(fails: Fails) -> None:
+def test_an_unknown_host(assert_fails: Fails) -> None:
     """A host name that nobody knows is not described as a connection that broke."""
-    fails(f"postgresql://app:{PASSWORD}@no-such-host.invalid/shop", StoreUnavailableError, "the host name is not known")
+    assert_fails(
+        f"postgresql://app:{PASSWORD}@no-such-host.invalid/shop", StoreUnavailableError, "the host name is not known"
+    )
 
 
-def test_a_missing_socket(fails: Fails, tmp_path: Path) -> None:
+def test_a_missing_socket(assert_fails: Fails, tmp_path: Path) -> None:
     """A folder without a server's socket."""
-    fails(f"postgresql:///shop?host={tmp_path}&password={PASSWORD}", StoreUnavailableError, "there is no such socket")
+    assert_fails(
+        f"postgresql:///shop?host={tmp_path}&password={PASSWORD}", StoreUnavailableError, "there is no such socket"
+    )
 
 
-def test_a_server_that_is_no_postgresql(fails: Fails) -> None:
+def test_a_server_that_is_no_postgresql(assert_fails: Fails) -> None:
     """Something hangs up at once."""
     with _listener(hangs_up=True) as port:
-        fails(f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/shop", StoreUnavailableError, "is the URL right")
+        assert_fails(f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/shop", StoreUnavailableError, "is the URL right")
 
 
-def test_a_server_that_says_nothing(fails: Fails) -> None:
+def test_a_server_that_says_nothing(assert_fails: Fails) -> None:
     """Something accepts and never answers: the client gives up after `connect_timeout`."""
     with _listener(hangs_up=False) as port:
         url = f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/shop?connect_timeout=2"
-        fails(url, StoreUnavailableError, "it did not answer in time")
+        assert_fails(url, StoreUnavailableError, "it did not answer in time")
 
 
-def test_a_missing_database(server: Server, fails: Fails) -> None:
+def test_a_missing_database(server: Server, assert_fails: Fails) -> None:
     """A database that is not there is to be created, or the URL corrected."""
-    fails(server.url("no_such_database"), StoreUnavailableError, "the database does not exist; create it or correct")
+    assert_fails(
+        server.url("no_such_database"), StoreUnavailableError, "the database does not exist; create it or correct"
+    )
 
 
-def test_a_missing_role(server: Server, fails: Fails) -> None:
+def test_a_missing_role(server: Server, assert_fails: Fails) -> None:
     """A role that is not there; a server that asks for passwords does not tell it from a wrong password."""
     url = server.url("postgres", user="no_such_role", password=PASSWORD)
-    fails(url, PermissionDeniedError, "the role does not exist; create it|the role or its password is wrong")
+    assert_fails(url, PermissionDeniedError, "the role does not exist; create it|the role or its password is wrong")
 
 
-def test_a_wrong_password(server: Server, login: str, fails: Fails) -> None:
+def test_a_wrong_password(server: Server, login: str, assert_fails: Fails) -> None:
     """A wrong password is refused as a login, and is in no part of the error."""
     url = server.url("postgres", user=login, password=PASSWORD + "x")
-    fails(url, PermissionDeniedError, f"as '{login}': the role or its password is wrong")
+    assert_fails(url, PermissionDeniedError, f"as '{login}': the role or its password is wrong")
 
 
-def test_no_password(server: Server, login: str, fails: Fails) -> None:
+def test_no_password(server: Server, login: str, assert_fails: Fails) -> None:
     """Where the server asks for a password and the URL has none, the error says where to put it."""
     url = server.url("postgres", user=login, password="")
-    fails(url, PermissionDeniedError, "asks for a password; put it into the URL or PGPASSFILE")
+    assert_fails(url, PermissionDeniedError, "asks for a password; put it into the URL or PGPASSFILE")
 
 
-def test_a_role_that_may_not_log_in(server: Server, login: str, fails: Fails) -> None:
+def test_a_role_that_may_not_log_in(server: Server, login: str, assert_fails: Fails) -> None:
     """A role without LOGIN."""
     server.execute(f"ALTER ROLE {login} NOLOGIN")
-    fails(server.url("postgres", user=login, password=PASSWORD), PermissionDeniedError, "the role may not log in")
+    assert_fails(
+        server.url("postgres", user=login, password=PASSWORD), PermissionDeniedError, "the role may not log in"
+    )
 
 
-def test_too_many_connections(server: Server, login: str, fails: Fails) -> None:
+def test_too_many_connections(server: Server, login: str, assert_fails: Fails) -> None:
     """A role whose connections are used up exists all the same: it is told that there are too many."""
     server.execute(f"ALTER ROLE {login} CONNECTION LIMIT 0")
-    fails(server.url("postgres", user=login, password=PASSWORD), StoreUnavailableError, "out of connections")
+    assert_fails(server.url("postgres", user=login, password=PASSWORD), StoreUnavailableError, "out of connections")
 
 
-def test_a_database_without_the_right_to_connect(server: Server, database: str, login: str, fails: Fails) -> None:
+def test_a_database_without_the_right_to_connect(
+    server: Server, database: str, login: str, assert_fails: Fails
+) -> None:
     """A database that the role may not connect to."""
     server.execute(f"REVOKE CONNECT ON DATABASE {database} FROM PUBLIC")
-    fails(
+    assert_fails(
         server.url(database, user=login, password=PASSWORD), PermissionDeniedError, "may not connect to this database"
     )
 
 
-def test_a_database_that_takes_no_connections(server: Server, database: str, fails: Fails) -> None:
+def test_a_database_that_takes_no_connections(server: Server, database: str, assert_fails: Fails) -> None:
     """A database that is there and closed is not described as missing."""
     server.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
-    fails(server.url(database), StoreUnavailableError, "takes no connections now; try again later")
+    assert_fails(server.url(database), StoreUnavailableError, "takes no connections now; try again later")

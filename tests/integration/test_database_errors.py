@@ -53,7 +53,7 @@ def client_with(server: Server, database: str, keyring: KeyRing) -> Iterator[Mak
         yield make
 
 
-def _fails(call: Face | SecretClient | SecretService, kind: type[SecretStoreError], match: str) -> None:
+def assert_fails(call: Face | SecretClient | SecretService, kind: type[SecretStoreError], match: str) -> None:
     """Reading and writing raise exactly this error, which tells nothing of the value."""
     with pytest.raises(kind, match=match) as caught:
         call.set_secret("a", VALUE)
@@ -64,19 +64,19 @@ def _fails(call: Face | SecretClient | SecretService, kind: type[SecretStoreErro
 def test_missing_tables(client: Face, raw: psycopg.Connection) -> None:
     """Without the schema the error names the command that makes it."""
     raw.execute("DROP SCHEMA secretstore CASCADE")
-    _fails(client, SchemaOutOfDateError, r"missing; run `secretstore db upgrade` \(SQLSTATE 42P01\)")
+    assert_fails(client, SchemaOutOfDateError, r"missing; run `secretstore db upgrade` \(SQLSTATE 42P01\)")
 
 
 def test_a_missing_column(client: Face, raw: psycopg.Connection) -> None:
     """With tables of an older release the error names the same command."""
     raw.execute("ALTER TABLE secretstore.change_event DROP COLUMN actor")
-    _fails(client, SchemaOutOfDateError, r"a column .* run `secretstore db upgrade` \(SQLSTATE 42703\)")
+    assert_fails(client, SchemaOutOfDateError, r"a column .* run `secretstore db upgrade` \(SQLSTATE 42703\)")
 
 
 def test_missing_rights(server: Server, client_with: Make, store: SecretClient) -> None:
     """A role without grants is refused, with the grants that it needs; the administrator goes on."""
     with refused_role(server) as role:
-        _fails(client_with(role=role), PermissionDeniedError, "grant it USAGE on schema")
+        assert_fails(client_with(role=role), PermissionDeniedError, "grant it USAGE on schema")
     assert store.get_secret("a") is None
 
 
@@ -84,7 +84,7 @@ def test_rights_on_the_schema_alone(server: Server, client_with: Make, raw: psyc
     """A role that may look into the schema and not at the tables is refused as well."""
     with refused_role(server) as role:
         raw.execute(f"GRANT USAGE ON SCHEMA secretstore TO {role}".encode())
-        _fails(client_with(role=role), PermissionDeniedError, r"and the tables \(SQLSTATE")
+        assert_fails(client_with(role=role), PermissionDeniedError, r"and the tables \(SQLSTATE")
         raw.execute(f"REVOKE ALL ON SCHEMA secretstore FROM {role}".encode())
 
 
@@ -93,7 +93,7 @@ def test_a_read_only_server(client_with: Make, store: SecretClient) -> None:
     store.set_secret("b", 1)
     reader = client_with(default_transaction_read_only="on")
 
-    _fails(reader, StoreUnavailableError, r"target_session_attrs=read-write\) \(SQLSTATE 25006\)")
+    assert_fails(reader, StoreUnavailableError, r"target_session_attrs=read-write\) \(SQLSTATE 25006\)")
     assert reader.get_secret("b") == 1
 
 
@@ -110,7 +110,7 @@ def test_a_lock_that_is_not_free_in_time(client_with: Make, store: SecretClient,
     hasty = client_with(**{setting: "50ms"})
     with Session(store.engine) as session:
         store.bind(session).set_secret("a", "held")
-        _fails(hasty, StoreUnavailableError, match)
+        assert_fails(hasty, StoreUnavailableError, match)
     assert hasty.set_secret("a", "after").version == 2
 
 
@@ -149,7 +149,7 @@ def test_a_serialization_failure(engine: Engine, store: SecretClient) -> None:
         service = store.bind(session)
         service.get_secret("a")
         store.set_secret("a", "between")
-        _fails(service, StoreUnavailableError, r"in the way; roll back and try .* \(SQLSTATE 40001\)")
+        assert_fails(service, StoreUnavailableError, r"in the way; roll back and try .* \(SQLSTATE 40001\)")
         session.rollback()
         assert service.set_secret("a", "after").version == 3
 
@@ -171,7 +171,7 @@ def test_a_failed_transaction(engine: Engine, store: SecretClient) -> None:
     with Session(engine) as session:
         with pytest.raises(Exception, match="division by zero"):
             session.execute(text("SELECT 1 / 0"))
-        _fails(store.bind(session), StoreUnavailableError, r"roll it back first \(SQLSTATE 25P02\)")
+        assert_fails(store.bind(session), StoreUnavailableError, r"roll it back first \(SQLSTATE 25P02\)")
         session.rollback()
         assert store.bind(session).set_secret("a", 1).version == 1
 
@@ -189,8 +189,10 @@ def test_a_connection_closed_in_a_transaction(engine: Engine, store: SecretClien
         service = store.bind(session)
         service.set_secret("a", "lost")
         raw.execute(_TERMINATE.encode())
-        _fails(service, StoreUnavailableError, "^(?!cannot connect).*(broke|shutting down).*try the whole transaction")
-        _fails(service, StoreUnavailableError, "roll it back first")
+        assert_fails(
+            service, StoreUnavailableError, "^(?!cannot connect).*(broke|shutting down).*try the whole transaction"
+        )
+        assert_fails(service, StoreUnavailableError, "roll it back first")
         session.rollback()
         assert service.set_secret("a", "kept").version == 1
 
@@ -200,7 +202,9 @@ def test_a_connection_closed_while_it_waits(engine: Engine, client: Face, raw: p
     client.set_secret("a", "before")
     with Session(engine) as session:
         session.execute(text("SELECT key FROM secretstore.secret_store WHERE namespace = 'default' FOR UPDATE"))
-        with in_thread(lambda: _fails(client, StoreUnavailableError, "^PostgreSQL is shutting down.*57P01")) as failing:
+        with in_thread(
+            lambda: assert_fails(client, StoreUnavailableError, "^PostgreSQL is shutting down.*57P01")
+        ) as failing:
             wait_until_blocked(raw)
             raw.execute((_TERMINATE + " AND wait_event_type = 'Lock'").encode())
             failing.result(20)
@@ -216,7 +220,7 @@ def test_a_connection_that_breaks_without_a_word(engine: Engine, store: SecretCl
         assert isinstance(driver, psycopg.Connection)
         with socket.socket(fileno=os.dup(driver.fileno())) as network:
             network.shutdown(socket.SHUT_RDWR)
-        _fails(service, StoreUnavailableError, "^the connection to PostgreSQL broke; roll back and try the whole")
+        assert_fails(service, StoreUnavailableError, "^the connection to PostgreSQL broke; roll back and try the whole")
     assert store.get_secret("a") is None
 
 
@@ -232,13 +236,13 @@ def test_a_trigger_that_swallows_rows(client: Face, raw: psycopg.Connection, tab
     raw.execute("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
     trigger = f"CREATE TRIGGER swallow BEFORE INSERT ON secretstore.{table} FOR EACH ROW EXECUTE FUNCTION swallow()"
     raw.execute(trigger.encode())
-    _fails(client, StoreUnavailableError, words)
+    assert_fails(client, StoreUnavailableError, words)
 
 
 def test_a_constraint_of_a_dba(client: Face, raw: psycopg.Connection) -> None:
     """Where PostgreSQL refuses a row for a reason of its own, the error gives the SQLSTATE and no part of the row."""
     raw.execute("ALTER TABLE secretstore.secret_store ADD CONSTRAINT ck_secret_store_none CHECK (key <> 'a')")
-    _fails(client, SecretStoreError, r"refused a statement .*\(SQLSTATE 23514\); its server log says why")
+    assert_fails(client, SecretStoreError, r"refused a statement .*\(SQLSTATE 23514\); its server log says why")
     assert client.set_secret("b", 1).version == 1
 
 
@@ -247,5 +251,5 @@ def test_a_pool_without_a_free_connection(database_url: str, keyring: KeyRing) -
     url = database_url.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.05)
     with engine.connect():
-        _fails(SecretClient(engine, keyring), StoreUnavailableError, "make the pool larger")
+        assert_fails(SecretClient(engine, keyring), StoreUnavailableError, "make the pool larger")
     engine.dispose()

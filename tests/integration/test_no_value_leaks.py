@@ -64,7 +64,7 @@ def loud(database_url: str, keyring: KeyRing) -> Iterator[SecretClient]:
     engine.dispose()
 
 
-def _refused(call: Callable[[], object]) -> None:
+def assert_refused(call: Callable[[], object]) -> None:
     """The call raises an error of ours that holds nothing of the marker, nor does anything that hangs on it."""
     with pytest.raises(SecretStoreError) as caught:
         call()
@@ -119,8 +119,8 @@ def test_no_error_of_a_type_shows_a_value(loud: SecretClient, value: Any) -> Non
     loud.set_secret("login", {"password": value if isinstance(value, str) else 1, "port": MARKER, MARKER: 1})
 
     for as_type in (Login, list[Login], dict[str, Login], bool, tuple[bool, int]):
-        _refused(partial(loud.get_secret, "a", as_type))
-    _refused(lambda: loud.get_secret("login", Login))
+        assert_refused(partial(loud.get_secret, "a", as_type))
+    assert_refused(lambda: loud.get_secret("login", Login))
 
 
 def test_no_refused_value_is_shown(loud: SecretClient, recwarn: pytest.WarningsRecorder) -> None:
@@ -128,9 +128,9 @@ def test_no_refused_value_is_shown(loud: SecretClient, recwarn: pytest.WarningsR
     fields: dict[str, Any] = {"password": SecretStr(MARKER), "port": MARKER}
     unfit = Login.model_construct(None, **fields)
     for value in (MARKER + "\ud800", {MARKER: float("nan")}, {MARKER: object()}, MARKER.encode() + b"\xff", [unfit]):
-        _refused(partial(loud.set_secret, "a", value))
+        assert_refused(partial(loud.set_secret, "a", value))
     small = SecretClient(loud.engine, loud._options.keyring, max_value_bytes=5)
-    _refused(lambda: small.set_secret("a", MARKER))
+    assert_refused(lambda: small.set_secret("a", MARKER))
     assert [str(warning.message) for warning in recwarn] == []
     loud.get_secret_count()
 
@@ -138,18 +138,18 @@ def test_no_refused_value_is_shown(loud: SecretClient, recwarn: pytest.WarningsR
 def test_no_conflict_shows_a_value(loud: SecretClient) -> None:
     """Neither the stored nor the refused value is in a conflict."""
     loud.set_secret("a", MARKER)
-    _refused(lambda: loud.set_secret("a", MARKER, expected_version=0))
-    _refused(lambda: loud.get_secret_or_raise("b", version=2))
+    assert_refused(lambda: loud.set_secret("a", MARKER, expected_version=0))
+    assert_refused(lambda: loud.get_secret_or_raise("b", version=2))
 
 
 def test_no_tampered_value_is_shown(loud: SecretClient, raw: psycopg.Connection) -> None:
     """A row that does not open, and one into which somebody wrote plaintext, are refused without being shown."""
     loud.set_secrets({"a": MARKER, "b": NUMBER})
-    _refused(lambda: SecretClient(loud.engine, KeyRing.from_text(generate_master_key("test"))).get_secret("a"))
-    _refused(lambda: SecretClient(loud.engine, KeyRing.from_text(generate_master_key("other"))).get_secret("a"))
+    assert_refused(lambda: SecretClient(loud.engine, KeyRing.from_text(generate_master_key("test"))).get_secret("a"))
+    assert_refused(lambda: SecretClient(loud.engine, KeyRing.from_text(generate_master_key("other"))).get_secret("a"))
     raw.execute("UPDATE secretstore.secret_store SET version = 7 WHERE key = 'a'")
-    _refused(lambda: loud.get_secret("a"))
-    _refused(lambda: loud.get_secrets_by_prefix(""))
+    assert_refused(lambda: loud.get_secret("a"))
+    assert_refused(lambda: loud.get_secrets_by_prefix(""))
 
 
 def _without_tables(raw: psycopg.Connection) -> None:
@@ -173,8 +173,8 @@ def test_no_error_of_postgresql_shows_a_value(
     """Whatever PostgreSQL says about a row that it refuses, nothing of the row reaches the caller."""
     loud.set_secret("b", MARKER)
     harm(raw)
-    _refused(lambda: loud.set_secret("a", MARKER))
-    _refused(lambda: loud.set_secrets({"a": MARKER, "c": NUMBER}))
+    assert_refused(lambda: loud.set_secret("a", MARKER))
+    assert_refused(lambda: loud.set_secrets({"a": MARKER, "c": NUMBER}))
 
 
 def test_no_error_of_a_setting_shows_a_value(
@@ -187,7 +187,7 @@ def test_no_error_of_a_setting_shows_a_value(
         for option in (f"role={role}", "default_transaction_read_only=on", "statement_timeout=20", "lock_timeout=20"):
             url = server.url(database, options=f"-c {option}").replace("postgresql://", "postgresql+psycopg://")
             engine = create_engine(url, echo="debug")
-            _refused(partial(SecretClient(engine, keyring).set_secret, "a", MARKER))
+            assert_refused(partial(SecretClient(engine, keyring).set_secret, "a", MARKER))
             engine.dispose()
 
 
@@ -198,16 +198,16 @@ def test_no_failed_transaction_shows_a_value(engine: Engine, store: SecretClient
         service = store.bind(session)
         service.get_secret("a")
         store.set_secret("a", MARKER)
-        _refused(lambda: service.set_secret("a", MARKER))
-        _refused(lambda: service.set_secret("a", MARKER))
+        assert_refused(lambda: service.set_secret("a", MARKER))
+        assert_refused(lambda: service.set_secret("a", MARKER))
         session.rollback()
         session.execute(text("SELECT 1"))
         raw.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND pid <> pg_backend_pid()"
         )
-        _refused(lambda: service.set_secret("a", MARKER))
-        _refused(lambda: service.get_secret("a"))
+        assert_refused(lambda: service.set_secret("a", MARKER))
+        assert_refused(lambda: service.get_secret("a"))
 
 
 def test_no_failed_connection_shows_a_value(
@@ -215,7 +215,7 @@ def test_no_failed_connection_shows_a_value(
 ) -> None:
     """Where nothing listens, neither the value nor the password is in the error or in a log record."""
     engine = create_engine(f"postgresql+psycopg://app:{MARKER}@127.0.0.1:1/shop", echo="debug")
-    _refused(lambda: SecretClient(engine, keyring).set_secret("a", MARKER))
+    assert_refused(lambda: SecretClient(engine, keyring).set_secret("a", MARKER))
     assert store.get_secret("a") is None
 
 
@@ -258,8 +258,8 @@ def test_the_servers_log_shows_no_value(
     server.execute(f"ALTER DATABASE {database} SET log_statement = 'all'")
     _with_a_constraint(raw)
     loud.set_secret("b", MARKER)
-    _refused(lambda: loud.set_secret("a", MARKER))
-    _refused(lambda: loud.get_secret("b", Login))
+    assert_refused(lambda: loud.set_secret("a", MARKER))
+    assert_refused(lambda: loud.get_secret("b", Login))
     if log is not None:
         written = _wait_for(log, "ck_none")
         assert "INSERT INTO secretstore.secret_store" in written

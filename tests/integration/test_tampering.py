@@ -40,7 +40,7 @@ def _flipped(encoded: str, position: int) -> str:
     return b64encode(data).decode()
 
 
-def _refuses(store: SecretClient, key: str = "a", place: str = PLACE) -> None:
+def assert_refuses(store: SecretClient, key: str = "a", place: str = PLACE) -> None:
     """Every way to read the secret raises an error that names the place and shows nothing."""
     reads = (
         lambda: store.get_secret(key, default="default"),
@@ -78,7 +78,7 @@ def test_a_changed_member_is_noticed(store: SecretClient, raw: psycopg.Connectio
     _write(raw, {**_read(raw), **change})
     before = _rows(raw)
 
-    _refuses(store)
+    assert_refuses(store)
     assert store.get_secret("b") == "other"
     assert (store.list_secret_keys(), [info.key for info in store.list_secrets()]) == (["a", "b"], ["a", "b"])
     assert _rows(raw) == before
@@ -90,7 +90,7 @@ def test_a_missing_member_is_noticed(store: SecretClient, raw: psycopg.Connectio
     store.set_secret("a", VALUE)
     _write(raw, {name: part for name, part in _read(raw).items() if name != member})
 
-    _refuses(store)
+    assert_refuses(store)
 
 
 @pytest.mark.parametrize(("member", "position"), [("nonce", 0), ("nonce", -1), ("data", 0), ("data", -1), ("data", 8)])
@@ -102,7 +102,7 @@ def test_a_flipped_bit_in_the_row_is_noticed(
     intact = _read(raw)
     _write(raw, {**intact, member: _flipped(intact[member], position)})
 
-    _refuses(store)
+    assert_refuses(store)
     _write(raw, intact)
     assert store.get_secret("a") == VALUE
 
@@ -132,7 +132,7 @@ def test_an_envelope_does_not_open_under_another_key(store: SecretClient, raw: p
         " WHERE key = 'a') WHERE key = 'b'"
     )
 
-    _refuses(store, "b", r"version 1 of 'b' in namespace 'default' does not open")
+    assert_refuses(store, "b", r"version 1 of 'b' in namespace 'default' does not open")
     assert store.get_secret("a") == VALUE
 
 
@@ -162,7 +162,7 @@ def test_an_envelope_moved_with_its_data_key_does_not_open(
 
     for keyring in (store._options.keyring, KeyRing.from_text(master_key)):
         moved = SecretClient(store.engine, keyring, namespace="other")
-        _refuses(moved, place=r"data key '[0-9a-f-]{36}' of namespace 'other' does not open")
+        assert_refuses(moved, place=r"data key '[0-9a-f-]{36}' of namespace 'other' does not open")
     assert store.get_secret("a") == VALUE
 
 
@@ -177,7 +177,7 @@ def test_an_older_version_does_not_open_under_the_newest_number(store: SecretCli
     store.set_secret("a", "newer")
     raw.execute(_PUT_BACK.encode())
 
-    _refuses(store, place=r"version 2 of 'a' in namespace 'default' does not open")
+    assert_refuses(store, place=r"version 2 of 'a' in namespace 'default' does not open")
 
 
 def test_an_older_version_put_back_with_its_number_cannot_be_written_over(
@@ -212,7 +212,7 @@ def test_a_wrong_master_key_opens_nothing(store: SecretClient, wrong_keyring: Ke
     store.set_secret("a", VALUE)
     wrong = SecretClient(store.engine, wrong_keyring)
 
-    _refuses(wrong, place=r"does not open with master key 'test'")
+    assert_refuses(wrong, place=r"does not open with master key 'test'")
     with pytest.raises(DecryptionError, match="not the bytes that the key of this id had"):
         wrong.set_secret("a", "new")
     assert store.get_secret("a") == VALUE
@@ -237,7 +237,9 @@ def test_a_changed_data_key_opens_nothing(
     changed = {**wrapped, member: _flipped(wrapped[member], 5)}
     raw.execute("UPDATE secretstore.data_key SET wrapped = %s", [Jsonb(changed)])
 
-    _refuses(SecretClient(store.engine, KeyRing.from_text(master_key)), place="does not open with master key 'test'")
+    assert_refuses(
+        SecretClient(store.engine, KeyRing.from_text(master_key)), place="does not open with master key 'test'"
+    )
 
 
 @pytest.mark.parametrize("plaintext", ['"plain"', '{"user": "ann"}', "null", "7", '[{"v": 1}]', "{}"])
@@ -246,6 +248,6 @@ def test_plaintext_is_never_read(store: SecretClient, raw: psycopg.Connection, p
     store.set_secret("a", VALUE)
     _write(raw, json.loads(plaintext))
 
-    _refuses(store, place=f"{PLACE} is not in a format that this release knows")
+    assert_refuses(store, place=f"{PLACE} is not in a format that this release knows")
     assert store.set_secret("a", "healed").version == 2
     assert store.get_secret("a") == "healed"

@@ -25,7 +25,7 @@ SAID = "Key (value)=(hunter2) already exists"
 
 
 @contextmanager
-def alone(kind: type[SecretStoreError]) -> Iterator[pytest.ExceptionInfo[SecretStoreError]]:
+def assert_alone(kind: type[SecretStoreError]) -> Iterator[pytest.ExceptionInfo[SecretStoreError]]:
     """Expect exactly one class of error, which keeps nothing of the original."""
     with pytest.raises(kind) as caught:
         yield caught
@@ -78,7 +78,7 @@ EACH_STATE = pytest.mark.parametrize(("state", "kind", "words"), STATES, ids=[st
 @EACH_STATE
 def test_a_state_has_its_class_and_words(state: str, kind: type[SecretStoreError], words: str) -> None:
     """SQLSTATE decides, the message says what to do and names the state, and the driver's words are gone."""
-    with alone(kind) as caught, translated():
+    with assert_alone(kind) as caught, translated():
         raise of_state(state)
     assert words in str(caught.value)
     assert f"SQLSTATE {state}" in str(caught.value)
@@ -88,7 +88,7 @@ def test_a_state_has_its_class_and_words(state: str, kind: type[SecretStoreError
 def test_sqlalchemy_s_wrapping_changes_nothing(state: str, kind: type[SecretStoreError], words: str) -> None:
     """What comes wrapped, with statement and parameters, is told apart alike."""
     wrapped = DBAPIError("INSERT hunter2", {"value": "hunter2"}, of_state(state))
-    with alone(kind) as caught, translated():
+    with assert_alone(kind) as caught, translated():
         raise wrapped from of_state(state)
     assert words in str(caught.value)
 
@@ -109,21 +109,21 @@ def test_a_connection_that_broke_has_no_state(wrapped: bool) -> None:  # noqa: F
         (psycopg.InterfaceError(SAID), SecretStoreError),
         (psycopg.ProgrammingError(SAID), SecretStoreError),
     ):
-        with alone(kind) as caught, translated():
+        with assert_alone(kind) as caught, translated():
             raise DBAPIError("SELECT hunter2", {}, original) if wrapped else original
         assert "SQLSTATE " not in str(caught.value).replace("no SQLSTATE", "")
 
 
 def test_an_error_of_another_driver_is_unknown() -> None:
     """What psycopg did not raise is not guessed at."""
-    with alone(SecretStoreError) as caught, translated():
+    with assert_alone(SecretStoreError) as caught, translated():
         raise DBAPIError("SELECT hunter2", {}, ValueError(SAID))
     assert "no SQLSTATE" in str(caught.value)
 
 
 def test_a_pool_without_a_free_connection_is_unavailable() -> None:
     """The pool's own time limit says what to do."""
-    with alone(StoreUnavailableError) as caught, translated():
+    with assert_alone(StoreUnavailableError) as caught, translated():
         raise PoolTimeoutError(SAID)
     assert "make the pool larger" in str(caught.value)
 
@@ -145,7 +145,7 @@ def test_a_block_without_error_goes_on() -> None:
 
 def test_an_earlier_error_of_the_caller_does_not_carry_the_original() -> None:
     """Inside an `except` block of the caller, too, the original is in no context."""
-    with alone(StoreUnavailableError):
+    with assert_alone(StoreUnavailableError):
         try:
             raise KeyError("caller's")  # noqa: TRY301 - stands for the caller's own code
         except KeyError:
@@ -164,7 +164,7 @@ def test_an_earlier_error_of_the_caller_does_not_carry_the_original() -> None:
 def test_a_failed_connection_says_what_to_correct(url: str, words: str) -> None:
     """Nothing had been sent yet, so the words of libpq decide; the password is never shown."""
     engine = make_engine(url)
-    with alone(StoreUnavailableError) as caught, translated():
+    with assert_alone(StoreUnavailableError) as caught, translated():
         engine.connect()
     assert words in str(caught.value)
     assert "cannot connect to PostgreSQL" in str(caught.value)
@@ -172,7 +172,7 @@ def test_a_failed_connection_says_what_to_correct(url: str, words: str) -> None:
 
 def test_a_failed_transaction_asks_for_a_rollback() -> None:
     """A session that SQLAlchemy has marked as failed is told like a transaction that PostgreSQL has."""
-    with alone(StoreUnavailableError) as caught, translated():
+    with assert_alone(StoreUnavailableError) as caught, translated():
         raise PendingRollbackError(SAID)
     assert "roll it back first" in str(caught.value)
 
@@ -207,7 +207,7 @@ class Connection:
 def test_the_words_of_a_failed_connection_decide(said: str, kind: type[SecretStoreError], words: str) -> None:
     """Each known failure of connecting has its hint, any other the general one, all with the address."""
     original = psycopg.OperationalError(said, pgconn=Connection())  # type: ignore[arg-type]  # a fake by hand
-    with alone(kind) as caught, translated():
+    with assert_alone(kind) as caught, translated():
         raise original
     assert words in str(caught.value)
     assert "at db\ufffd:5432, database 'app', as 'me'" in str(caught.value)

@@ -188,3 +188,12 @@ def test_a_value_that_fits_is_of_the_type(value: object, as_type: Any, wanted: o
 def test_without_a_type_the_value_is_plain_json() -> None:
     """No type means no change."""
     assert read({"a": ["2024-01-02", 2**70]}, None) == {"a": ["2024-01-02", 2**70]}
+
+
+def test_what_is_no_json_is_refused_without_being_shown() -> None:
+    """Bytes that another program sealed, and that are not JSON, are an error that does not show them."""
+    text = "hunter2"
+    for as_type in (None, Login):
+        with pytest.raises(InvalidSecretValueError, match=r"(JSON|Login): the whole value \(json_invalid\)") as caught:
+            from_json_as(text.encode(), as_type, name="it")
+        assert text not in "".join(traceback.format_exception(caught.value))
