@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import traceback
 import warnings
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
@@ -129,7 +129,6 @@ ACCOUNT = Account(id=UUID(int=7))
         ((1, 2), tuple[int, int]),
         ({1, 2}, set[int]),
         (frozenset({"a"}), frozenset[str]),
-        (deque([1, 2]), deque[int]),
         (OrderedDict(b=1, a=2), dict[str, int]),
         ({1: "a", 2: "b"}, dict[int, str]),
         ({Colour.RED: 1}, dict[Colour, int]),
