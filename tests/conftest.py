@@ -1,6 +1,7 @@
 """Fixtures of all layers: one server and one template database for a run, a copy of it for each test."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ CHOICE = pytest.StashKey[ServerChoice]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Decide once on the server."""
+    # A run in the background ignores Ctrl-C, and so would every program that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     only_unit = bool(config.args) and all("unit" in Path(argument).parts for argument in config.args)
     config.stash[CHOICE] = ServerChoice("none", "unit tests only") if only_unit else choose_server()
 
