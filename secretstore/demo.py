@@ -128,9 +128,8 @@ def _started(folder: EmbeddedFolder) -> Iterator[DemoStore]:
 
 def _remove(home: Path, folder: EmbeddedFolder) -> None:
     try:
-        # Also a server whose start was broken off.
-        if folder.server_pid() is not None:
-            EmbeddedServer(folder).stop()
+        # A start or a stop that was broken off leaves a server.
+        folder.end_server()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

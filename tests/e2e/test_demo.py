@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from secretstore import demo
-from tests.e2e.conftest import ANSI, DEADLINE_SECONDS, PROGRAM, CommandLine
+from tests.e2e.conftest import ANSI, DEADLINE_SECONDS, CommandLine
 from tests.e2e.test_cli_embedded import servers_in
 
 SECRETS = [
@@ -19,6 +19,24 @@ SECRETS = [
         *demo.API_KEYS.values(),
     )
 ]
+
+# The program, which sends a signal to itself after the third step: from outside the moment could not be chosen.
+BROKEN_OFF = """
+import os
+from secretstore import demo
+from secretstore.cli import main
+
+whole = demo.steps
+
+def steps(store):
+    for done, step in enumerate(whole(store), start=1):
+        yield step
+        if done == 3:
+            os.kill(os.getpid(), {number})
+
+demo.steps = steps
+main()
+"""
 
 
 def left_in(folder: Path) -> list[str]:
@@ -63,18 +81,17 @@ def test_a_demo_that_is_broken_off_leaves_nothing(
     bare_cli: CommandLine, short_path: Path, number: signal.Signals, code: int
 ) -> None:
     """A signal in the middle of the demo ends it with its own code and no word; server and folder are gone."""
-    child = subprocess.Popen(
-        [sys.executable, "-u", *PROGRAM, "demo"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN_OFF.format(number=int(number)), "demo"],
+        capture_output=True,
         env=bare_cli.environment,
+        timeout=DEADLINE_SECONDS,
+        check=False,
     )
-    assert child.stdout is not None
-    child.stdout.readline()
-    child.send_signal(number)
-    _, err = child.communicate(timeout=DEADLINE_SECONDS)
 
-    assert (child.returncode, err) == (code, b"")
+    assert (done.returncode, done.stderr) == (code, b"")
+    assert b"3. " in done.stdout
+    assert b"4. " not in done.stdout
     assert left_in(short_path) == []
     assert servers_in(short_path) == []
 

@@ -118,10 +118,10 @@ def test_an_unknown_host(assert_fails: Fails) -> None:
     )
 
 
-def test_a_missing_socket(assert_fails: Fails, tmp_path: Path) -> None:
+def test_a_missing_socket(assert_fails: Fails) -> None:
     """A folder without a server's socket."""
     assert_fails(
-        f"postgresql:///shop?host={tmp_path}&password={PASSWORD}", StoreUnavailableError, "there is no such socket"
+        f"postgresql:///shop?host=/nonexistent&password={PASSWORD}", StoreUnavailableError, "there is no such socket"
     )
 
 

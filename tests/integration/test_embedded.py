@@ -180,6 +180,16 @@ def test_stop_ends_the_server_for_everyone(folder: EmbeddedFolder) -> None:
         assert folder.server_pid() is None
 
 
+def test_a_folder_that_is_given_up_ends_its_server(folder: EmbeddedFolder) -> None:
+    """`end_server` returns when the server is gone, whoever uses it, and does nothing where none runs."""
+    with Lodger(folder) as other:
+        other.server_pid()
+        folder.end_server()
+
+        assert folder.server_pid() is None
+        folder.end_server()
+
+
 def test_a_killed_process_does_not_keep_the_server_for_ever(folder: EmbeddedFolder) -> None:
     """Who was killed could not let go; the next one to let go stops the server nevertheless."""
     with Lodger(folder) as killed:
