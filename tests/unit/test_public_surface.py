@@ -68,6 +68,7 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert (ROOT / "py.typed").is_file()
 
 
+@pytest.mark.source
 def test_the_version_is_that_of_the_distribution() -> None:
     """The installed distribution and its source tell the same version."""
     project = ROOT.parent / "pyproject.toml"
