@@ -5,11 +5,13 @@ SECRETSTORE_TEST_SERVER        `container` or `embedded`: use this one or fail
 SECRETSTORE_TEST_IMAGE         the container's image
 """
 
+import gc
 import itertools
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -86,6 +88,15 @@ def running_server(choice: ServerChoice) -> Iterator[Server]:
 
 
 def _why_no_container(image: str) -> str:
+    with warnings.catch_warnings():
+        # Where no engine answers, Docker's client lets go of a socket without closing it, and a later test would fail.
+        warnings.simplefilter("ignore", ResourceWarning)
+        problem = _ask_docker(image)
+        gc.collect()
+    return problem
+
+
+def _ask_docker(image: str) -> str:
     import docker
     from docker.errors import DockerException
 
@@ -93,13 +104,14 @@ def _why_no_container(image: str) -> str:
         client = docker.from_env(timeout=60)
     except DockerException:
         return "no Docker engine answers"
-    try:
-        client.images.get(image)
-    except DockerException:
+    with closing(client):
         try:
-            client.images.pull(image)
+            client.images.get(image)
         except DockerException:
-            return f"Docker has no image {image}"
+            try:
+                client.images.pull(image)
+            except DockerException:
+                return f"Docker has no image {image}"
     return ""
 
 
