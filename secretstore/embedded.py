@@ -25,7 +25,8 @@ from secrets import token_hex
 from typing import Any
 from urllib.parse import quote
 
-from secretstore.crypto.keyring import KeyRing, check_key_file, generate_master_key
+from secretstore.crypto.keyring import KeyRing
+from secretstore.crypto.local import check_key_file, generate_master_key
 from secretstore.errors import ConfigurationError, StoreUnavailableError
 
 SCHEME = "embedded"

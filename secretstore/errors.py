@@ -7,6 +7,7 @@ SecretStoreError
 ├── InvalidSecretValueError    a value that is not JSON, too large, or does not fit the type
 ├── DecryptionError            a stored value that its key does not open (5)
 ├── MasterKeyError             no key ring, a malformed key ring, or a missing master key (5)
+├── KeyInUseError              a key cannot go, because something still needs it (8)
 ├── PermissionDeniedError      PostgreSQL refused the login or the statement (6)
 ├── StoreUnavailableError      PostgreSQL cannot be reached, or asks to try again (7)
 ├── SchemaOutOfDateError       the tables are missing or behind: `secretstore db upgrade`
@@ -21,6 +22,7 @@ __all__ = [
     "DecryptionError",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
+    "KeyInUseError",
     "MasterKeyError",
     "PermissionDeniedError",
     "ProviderError",
@@ -85,7 +87,18 @@ class DecryptionError(SecretStoreError):
 
 
 class MasterKeyError(SecretStoreError):
-    """The key ring is missing, malformed, or lacks the master key that a data key needs."""
+    """The key ring is missing, malformed, or lacks the master key that a data key needs; or a key server failed.
+
+    `is_temporary` says that a key server did not answer, and that the same call may succeed later.
+    """
+
+    def __init__(self, message: str, *, is_temporary: bool = False) -> None:
+        super().__init__(message)
+        self.is_temporary = is_temporary
+
+
+class KeyInUseError(SecretStoreError):
+    """A key cannot be taken away, because something still needs it; nothing was changed."""
 
 
 class PermissionDeniedError(SecretStoreError):

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from secretstore.crypto.keyring import check_key_file
+from secretstore.crypto.local import check_key_file
 from secretstore.errors import ConfigurationError
 
 PREFIX = "SECRETSTORE_"

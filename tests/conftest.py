@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 import secretstore
 from secretstore import KeyRing, SecretClient, migrate
-from secretstore.crypto.keyring import generate_master_key
+from secretstore.crypto.local import generate_master_key
 from secretstore.orm.engines import make_engine
 from tests.support.server import Server, ServerChoice, choose_server, running_server
 from tests.support.sql_rules import violations

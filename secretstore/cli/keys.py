@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from secretstore.cli import output
-from secretstore.crypto.keyring import generate_master_key
+from secretstore.crypto.local import generate_master_key
 
 group = typer.Typer(no_args_is_help=True, help="Make master keys.")
 

@@ -1,67 +1,28 @@
 """The key ring: master keys that wrap data keys, and the data keys that this process has opened."""
 
 import os
-import re
-import stat
+import random
 import threading
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import NoReturn, Self
 from uuid import uuid4
 
 from secretstore.crypto.aead import KEY_BYTES, Aead
-from secretstore.crypto.envelope import Envelope, unwrap_data_key, wrap_data_key
-from secretstore.domain.protocols import DataKeyPlace, MasterKeys
-from secretstore.errors import MasterKeyError
+from secretstore.crypto.local import LocalMasterKey, split_entries
+from secretstore.domain.protocols import DataKeyPlace, MasterKey
+from secretstore.errors import DecryptionError, MasterKeyError
 
 MAX_OPENED_DATA_KEYS = 1024
+MAX_AGE_SECONDS = 3600.0
+# A seal leaves a record with a probability of one in so many, which then stands for so many.
+SEALS_PER_RECORD = 4096
 
-_KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# 32 random bytes have fewer than 16 different ones with a probability below 2^-60.
-_LEAST_DIFFERENT_BYTES = 16
-# A group may read, so that a container platform can hand a secret file to the group of its user.
-_NOT_FOR_OTHERS = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
-_HOW_TO_MAKE_ONE = "make one with `secretstore keys generate`"
-
-
-class LocalMasterKeys:
-    """Master keys held in memory by id; the first one wraps, all of them unwrap."""
-
-    def __init__(self, keys: Iterable[tuple[str, bytes]]) -> None:
-        self._keys: dict[str, Aead] = {}
-        for key_id, key in keys:
-            if key_id in self._keys:
-                raise MasterKeyError(f"master key {key_id!r} is in the key ring twice")
-            self._keys[key_id] = Aead(_checked_id(key_id), _checked_key(key_id, key))
-        if not self._keys:
-            raise MasterKeyError(f"the key ring is empty; {_HOW_TO_MAKE_ONE}")
-        self._first = next(iter(self._keys.values()))
-
-    def wrap(self, data_key: bytes, place: DataKeyPlace) -> dict[str, object]:
-        """Wrap a data key under the first master key."""
-        return wrap_data_key(self._first, data_key, place).as_object()
-
-    def unwrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> bytes:
-        """Return a data key; raises `MasterKeyError` where its master key is not in the ring."""
-        envelope = Envelope.parse(wrapped, f"data key {place.data_key_id!r} of namespace {place.namespace!r}")
-        master_key = self._keys.get(envelope.key_id)
-        if master_key is None:
-            raise MasterKeyError(
-                f"the data key of namespace {place.namespace!r} is wrapped by master key {envelope.key_id!r}, "
-                f"which is not in the key ring ({', '.join(self._keys)}); add it to SECRETSTORE_KEYS"
-            )
-        return unwrap_data_key(master_key, envelope, place)
-
-    def __repr__(self) -> str:
-        return f"LocalMasterKeys({', '.join(self._keys)})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("master keys cannot be pickled")
+_RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +34,45 @@ class NewDataKey:
     aead: Aead
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A data key in memory, and until when it is used without looking at its row again."""
+
+    aead: Aead
+    fresh_until: float
+
+
 class KeyRing:
     """Makes and opens data keys with master keys, and keeps the opened ones in memory.
 
-    Share one among all services of a process: each data key is then unwrapped once.  Safe to use from many threads.
+    The first master key wraps, all of them unwrap.  Share one ring among all services of a process: each data key is then
+    unwrapped once in `max_age` seconds, by one thread while the others wait for it.  While a key server cannot be
+    reached, data keys that were opened before go on being used.  Safe to use from many threads.
     """
 
-    def __init__(self, master_keys: MasterKeys) -> None:
-        self._master_keys = master_keys
-        self._opened: OrderedDict[DataKeyPlace, Aead] = OrderedDict()
+    def __init__(
+        self,
+        *master_keys: MasterKey,
+        max_age: float = MAX_AGE_SECONDS,
+        max_opened: int = MAX_OPENED_DATA_KEYS,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        if not master_keys:
+            raise MasterKeyError("the key ring is empty; make a key with `secretstore keys generate`")
+        self._master_keys: dict[str, MasterKey] = {}
+        for key in master_keys:
+            if key.id in self._master_keys:
+                raise MasterKeyError(f"master key {key.id!r} is in the key ring twice")
+            self._master_keys[key.id] = key
+        self._first = master_keys[0]
+        self._max_age = max_age
+        self._max_opened = max_opened
+        self._clock = clock
+        self._chance = chance
+        self._opened: OrderedDict[DataKeyPlace, _Opened] = OrderedDict()
+        self._opening: dict[DataKeyPlace, Future[Aead]] = {}
+        self._prepared: dict[str, NewDataKey] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -90,79 +81,110 @@ class KeyRing:
 
         Empty lines and lines that begin with `#` are passed over.  Raises `MasterKeyError`.
         """
-        return cls(LocalMasterKeys(_parse_entry(entry) for entry in _entries(text)))
+        return cls(*(LocalMasterKey.parse(entry) for entry in split_entries(text)))
+
+    @property
+    def master_keys(self) -> tuple[MasterKey, ...]:
+        """The master keys; the first one wraps."""
+        return tuple(self._master_keys.values())
 
     def new_data_key(self, namespace: str) -> NewDataKey:
-        """Make a data key for a namespace; the caller stores it."""
-        place = DataKeyPlace(namespace, str(uuid4()))
-        key = os.urandom(KEY_BYTES)
-        return NewDataKey(place.data_key_id, self._master_keys.wrap(key, place), Aead(place.data_key_id, key))
+        """Make a data key for a namespace, or return the one that was prepared; the caller stores it."""
+        return self.take_prepared(namespace) or self._made(namespace)
+
+    def prepare_data_key(self, namespace: str) -> None:
+        """Make a data key now, because a key server may have to be asked, for a `take_prepared` that must not wait."""
+        made = self._made(namespace)
+        with self._lock:
+            self._prepared.setdefault(namespace, made)
+
+    def take_prepared(self, namespace: str) -> NewDataKey | None:
+        """Return the data key that was prepared for a namespace, once."""
+        with self._lock:
+            return self._prepared.pop(namespace, None)
 
     def opened(self, place: DataKeyPlace) -> Aead | None:
-        """Return a data key that this process has opened before."""
-        return self._opened.get(place)
+        """Return a data key that this process has opened not too long ago."""
+        found = self._opened.get(place)
+        return found.aead if found is not None and self._clock() < found.fresh_until else None
 
     def open(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> Aead:
-        """Open a stored data key and keep it; raises `MasterKeyError` or `DecryptionError`."""
-        opened = Aead(place.data_key_id, self._master_keys.unwrap(wrapped, place))
+        """Open a stored data key and keep it; raises `MasterKeyError` or `DecryptionError`.
+
+        May wait for a key server.  Of threads that open the same one at once, one asks and the others wait.
+        """
         with self._lock:
-            self._opened[place] = opened
-            if len(self._opened) > MAX_OPENED_DATA_KEYS:
-                self._opened.popitem(last=False)
-        return opened
+            is_first = place not in self._opening
+            opening = self._opening.setdefault(place, Future())
+        if is_first:
+            self._settle(opening, wrapped, place)
+        return opening.result()
+
+    def rewrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> Mapping[str, object]:
+        """Return a stored data key wrapped by the first master key; may wait for a key server."""
+        return self._first.wrap(self._master_key_of(wrapped, place).unwrap(wrapped, place), place)
+
+    def forget(self, place: DataKeyPlace) -> None:
+        """Let go of an opened data key, whose row is gone."""
+        with self._lock:
+            self._opened.pop(place, None)
+
+    def seals_to_record(self, seals: int) -> int:
+        """Return how many seals to record for so many that are made: mostly none, on average all of them.
+
+        Over 65,536 records, which stand for 2^28 seals, the standard error is 0.4 %.
+        """
+        whole, rest = divmod(seals, SEALS_PER_RECORD)
+        return (whole + (self._chance() < rest / SEALS_PER_RECORD)) * SEALS_PER_RECORD
 
     def __repr__(self) -> str:
-        return f"KeyRing({self._master_keys!r})"
+        return f"KeyRing({', '.join(self._master_keys)})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key ring cannot be pickled")
 
-def generate_master_key(key_id: str) -> str:
-    """Return a new random master key as `id:base64`; the text is the secret itself."""
-    return f"{_checked_id(key_id)}:{b64encode(os.urandom(KEY_BYTES)).decode()}"
+    def _made(self, namespace: str) -> NewDataKey:
+        place = DataKeyPlace(namespace, str(uuid4()))
+        key = os.urandom(KEY_BYTES)
+        made = NewDataKey(place.data_key_id, self._first.wrap(key, place), Aead(place.data_key_id, key))
+        self._keep(place, made.aead, self._max_age)
+        return made
 
+    def _settle(self, opening: "Future[Aead]", wrapped: Mapping[str, object], place: DataKeyPlace) -> None:
+        try:
+            opening.set_result(self._unwrapped(wrapped, place))
+        except BaseException as error:  # noqa: BLE001 - it is raised from `result`, here and in the threads that wait
+            opening.set_exception(error)
+        finally:
+            with self._lock:
+                del self._opening[place]
 
-def check_key_file(path: Path) -> None:
-    """Refuse a file of master keys that others may read, with `MasterKeyError`."""
-    if os.name == "posix" and path.exists() and path.stat().st_mode & _NOT_FOR_OTHERS:
-        raise MasterKeyError(f"others may read the key file {path}; run `chmod 600 {path}`")
+    def _unwrapped(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> Aead:
+        before = self._opened.get(place)
+        try:
+            key = self._master_key_of(wrapped, place).unwrap(wrapped, place)
+        except MasterKeyError as error:
+            if before is None or not error.is_temporary:
+                self.forget(place)
+                raise
+            return self._keep(place, before.aead, _RETRY_SECONDS)
+        return self._keep(place, Aead(place.data_key_id, key), self._max_age)
 
+    def _keep(self, place: DataKeyPlace, aead: Aead, seconds: float) -> Aead:
+        with self._lock:
+            self._opened[place] = _Opened(aead, self._clock() + seconds)
+            self._opened.move_to_end(place)
+            if len(self._opened) > self._max_opened:
+                self._opened.popitem(last=False)
+        return aead
 
-def _entries(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines()]
-    kept = [line for line in lines if line and not line.startswith("#")]
-    return [entry.strip() for line in kept for entry in line.split(",") if entry.strip()]
-
-
-def _parse_entry(entry: str) -> tuple[str, bytes]:
-    key_id, colon, encoded = entry.partition(":")
-    if not colon:
-        raise MasterKeyError(f"a master key is written id:base64, and one of them has no colon; {_HOW_TO_MAKE_ONE}")
-    try:
-        return key_id, b64decode(encoded, validate=True)
-    except (Base64Error, ValueError):
-        pass
-    raise MasterKeyError(f"master key {_checked_id(key_id)!r} is not base64; {_HOW_TO_MAKE_ONE}")
-
-
-def _checked_id(key_id: str) -> str:
-    # The text is not repeated: where the parts were swapped, it would be the key.
-    if not _KEY_ID.fullmatch(key_id):
-        raise MasterKeyError("the id of a master key is 1 to 64 letters, digits, dots, dashes or underscores")
-    return key_id
-
-
-def _checked_key(key_id: str, key: bytes) -> bytes:
-    if len(key) != KEY_BYTES:
-        raise MasterKeyError(f"master key {key_id!r} has {len(key)} bytes instead of {KEY_BYTES}; {_HOW_TO_MAKE_ONE}")
-    if _is_guessable(key):
-        raise MasterKeyError(f"master key {key_id!r} is not random and can be guessed; {_HOW_TO_MAKE_ONE}")
-    return key
-
-
-def _is_guessable(key: bytes) -> bool:
-    """Tell zeros, patterns, counters and typed text from random bytes."""
-    steps = {(after - before) % 256 for before, after in pairwise(key)}
-    return len(set(key)) < _LEAST_DIFFERENT_BYTES or len(steps) == 1 or _is_typed_text(key)
-
-
-def _is_typed_text(key: bytes) -> bool:
-    return key.isascii() and key.decode("ascii").isprintable()
+    def _master_key_of(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> MasterKey:
+        master_key_id = wrapped.get("key")
+        if not isinstance(master_key_id, str):
+            raise DecryptionError(f"{place} is not in a format that this release knows")
+        with suppress(KeyError):
+            return self._master_keys[master_key_id]
+        raise MasterKeyError(
+            f"the data key of namespace {place.namespace!r} is wrapped by master key {master_key_id!r}, "
+            f"which is not in the key ring ({', '.join(self._master_keys)}); add it to SECRETSTORE_KEYS"
+        )

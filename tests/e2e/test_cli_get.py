@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from secretstore import SecretClient
-from secretstore.crypto.keyring import generate_master_key
+from secretstore.crypto.local import generate_master_key
 from tests.e2e.conftest import ANSI, CommandLine
 
 VALUE = "hunter2-of-the-test"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from secretstore import SecretClient
-from secretstore.crypto.keyring import generate_master_key
+from secretstore.crypto.local import generate_master_key
 from tests.e2e.conftest import CommandLine
 
 MEMBERS = {

@@ -63,7 +63,7 @@ def test_a_new_master_key_goes_to_stdout_alone(bare_cli: CommandLine) -> None:
     """`keys generate` prints a key that makes a key ring, and says on stderr what to do with it."""
     done = bare_cli("keys", "generate", "mine")
 
-    assert repr(KeyRing.from_text(done.out)) == "KeyRing(LocalMasterKeys(mine))"
+    assert repr(KeyRing.from_text(done.out)) == "KeyRing(mine)"
     assert done.out.count("\n") == 1
     assert "SECRETSTORE_KEYS" in done.err
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from secretstore import KeyRing
-from secretstore.crypto.keyring import generate_master_key
+from secretstore.crypto.local import generate_master_key
 from tests.support.faces import KINDS, Face, open_face
 
 

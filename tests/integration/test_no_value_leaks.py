@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from secretstore import AsyncSecretClient, KeyRing, SecretClient, SecretStore, SecretStoreError
-from secretstore.crypto.keyring import generate_master_key
+from secretstore.crypto.local import generate_master_key
 from secretstore.orm.models import SecretVersion
 from tests.support.errors import assert_tells_nothing, refused_role
 from tests.support.faces import async_engine

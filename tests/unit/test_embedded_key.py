@@ -46,7 +46,7 @@ def test_a_key_file_that_is_there_stays(folder: EmbeddedFolder, master_key: str)
 
     ring = folder.keyring()
 
-    assert repr(ring) == "KeyRing(LocalMasterKeys(test))"
+    assert repr(ring) == "KeyRing(test)"
     assert folder.key_file.read_text() == f"# mine\n{master_key}\n"
 
 

@@ -9,7 +9,8 @@ from hashlib import sha256
 
 import pytest
 
-from secretstore.crypto.keyring import MAX_OPENED_DATA_KEYS, KeyRing, LocalMasterKeys, generate_master_key
+from secretstore.crypto.keyring import MAX_OPENED_DATA_KEYS, KeyRing
+from secretstore.crypto.local import LocalMasterKey, generate_master_key
 from secretstore.domain.protocols import DataKeyPlace
 from secretstore.errors import DecryptionError, MasterKeyError
 
@@ -24,7 +25,7 @@ def entry(key_id: str, key: bytes) -> str:
 
 def wrapped_by(text: str) -> Mapping[str, object]:
     """A data key of `PLACE` that is wrapped with the first key of a ring."""
-    return LocalMasterKeys([(text.partition(":")[0], b64decode(text.partition(":")[2]))]).wrap(b"d" * 32, PLACE)
+    return LocalMasterKey.parse(text).wrap(b"d" * 32, PLACE)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_keys_are_divided_by_commas_or_line_ends(text: str) -> None:
     """Commas, lines, blanks and comments all give the same two keys in the same order."""
     ring = KeyRing.from_text(text.format(old=entry("old", OLD), new=entry("new", NEW)))
 
-    assert repr(ring) == "KeyRing(LocalMasterKeys(old, new))"
+    assert repr(ring) == "KeyRing(old, new)"
 
 
 def test_the_first_key_wraps() -> None:
@@ -68,8 +69,8 @@ def test_new_data_keys_differ() -> None:
     """Each data key has an id and bytes of its own."""
     ring = KeyRing.from_text(entry("old", OLD))
     made = [ring.new_data_key("prod") for _ in range(50)]
-    master_keys = LocalMasterKeys([("old", OLD)])
-    opened = {master_keys.unwrap(new.wrapped, DataKeyPlace("prod", new.id)) for new in made}
+    master_key = LocalMasterKey("old", OLD)
+    opened = {master_key.unwrap(new.wrapped, DataKeyPlace("prod", new.id)) for new in made}
 
     assert len({new.id for new in made}) == len(opened) == 50
     assert {len(key) for key in opened} == {32}
@@ -145,7 +146,7 @@ def test_a_made_key_is_32_random_bytes_under_its_id(key_id: str) -> None:
 
     assert len(keys) == 50
     assert {len(key) for key in keys} == {32}
-    assert repr(KeyRing.from_text(made[0])) == f"KeyRing(LocalMasterKeys({key_id}))"
+    assert repr(KeyRing.from_text(made[0])) == f"KeyRing({key_id})"
 
 
 def test_a_key_is_not_made_under_a_bad_id() -> None:
@@ -154,15 +155,18 @@ def test_a_key_is_not_made_under_a_bad_id() -> None:
         generate_master_key("a:b")
 
 
-class CountingMasterKeys:
-    """Master keys that count how often they unwrap."""
+class CountingMasterKey:
+    """A master key that counts how often it unwraps."""
+
+    id = "counting"
+    fingerprint = "none"
 
     def __init__(self) -> None:
         self.unwrapped: list[DataKeyPlace] = []
 
     def wrap(self, data_key: bytes, place: DataKeyPlace) -> dict[str, object]:
         """Wrap nothing."""
-        return {"key": "counting"}
+        return {"key": self.id}
 
     def unwrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> bytes:
         """Return a key made from the place."""
@@ -170,28 +174,31 @@ class CountingMasterKeys:
         return f"{place.namespace}/{place.data_key_id}".ljust(32).encode()
 
 
+WRAPPED = {"key": CountingMasterKey.id}
+
+
 def test_an_opened_data_key_is_kept_for_its_place_alone() -> None:
     """A data key is unwrapped once; the same id in another namespace is another key."""
-    master_keys = CountingMasterKeys()
-    ring = KeyRing(master_keys)
+    master_key = CountingMasterKey()
+    ring = KeyRing(master_key)
     other = DataKeyPlace("staging", PLACE.data_key_id)
     assert ring.opened(PLACE) is None
 
-    opened = ring.open({}, PLACE)
+    opened = ring.open(WRAPPED, PLACE)
 
     assert ring.opened(PLACE) is opened
     assert ring.opened(other) is None
-    assert ring.open({}, other) is not opened
-    assert master_keys.unwrapped == [PLACE, other]
+    assert ring.open(WRAPPED, other) is not opened
+    assert master_key.unwrapped == [PLACE, other]
 
 
 def test_the_number_of_opened_data_keys_has_a_limit() -> None:
     """The data key that was opened first makes room for one more than the limit."""
-    ring = KeyRing(CountingMasterKeys())
+    ring = KeyRing(CountingMasterKey())
     places = [DataKeyPlace("prod", str(number)) for number in range(MAX_OPENED_DATA_KEYS + 1)]
 
     for place in places:
-        ring.open({}, place)
+        ring.open(WRAPPED, place)
 
     assert ring.opened(places[0]) is None
     assert all(ring.opened(place) is not None for place in places[1:])
@@ -206,20 +213,27 @@ def test_a_data_key_that_does_not_open_is_not_kept() -> None:
     assert ring.opened(PLACE) is None
 
 
-@pytest.mark.parametrize("make", [LocalMasterKeys, lambda keys: KeyRing(LocalMasterKeys(keys))])
-def test_a_key_ring_shows_ids_only(make: Callable[[list[tuple[str, bytes]]], object]) -> None:
-    """Its repr names the keys and holds none of their bytes."""
-    shown = repr(make([("old", OLD), ("new", NEW)]))
+def test_a_key_ring_shows_ids_only() -> None:
+    """Its repr names the keys and holds none of their bytes, and neither does that of a key."""
+    keys = LocalMasterKey("old", OLD), LocalMasterKey("new", NEW)
+    shown = f"{keys!r} {KeyRing(*keys)!r} {[key.fingerprint for key in keys]}"
 
-    assert "old, new" in shown
+    assert "KeyRing(old, new)" in shown
     assert not any(part in shown for key in (OLD, NEW) for part in (repr(key), key.hex(), b64encode(key).decode()))
 
 
 @pytest.mark.parametrize("leave", [pickle.dumps, copy.deepcopy])
-@pytest.mark.parametrize("make", [LocalMasterKeys, lambda keys: KeyRing(LocalMasterKeys(keys))])
+@pytest.mark.parametrize("make", [LocalMasterKey, lambda *parts: KeyRing(LocalMasterKey(*parts))])
 def test_a_key_ring_does_not_leave_its_process(
-    make: Callable[[list[tuple[str, bytes]]], object], leave: Callable[[object], object]
+    make: Callable[[str, bytes], object], leave: Callable[[object], object]
 ) -> None:
     """Master keys cannot be pickled or copied, alone or in a ring."""
     with pytest.raises(TypeError, match="cannot"):
-        leave(make([("old", OLD)]))
+        leave(make("old", OLD))
+
+
+def test_a_fingerprint_tells_keys_apart() -> None:
+    """It is the same for the same bytes, whatever their id, and another one for other bytes."""
+    assert LocalMasterKey("a", OLD).fingerprint == LocalMasterKey("b", OLD).fingerprint
+    assert LocalMasterKey("a", OLD).fingerprint != LocalMasterKey("a", NEW).fingerprint
+    assert re.fullmatch("[0-9a-f]{16}", LocalMasterKey("a", OLD).fingerprint)
