@@ -9,14 +9,18 @@ from sqlalchemy.orm import Session
 from secretstore import migrate
 from secretstore.connect import keyring_of, open_database
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.key_records import StoredDataKey
 from secretstore.errors import ConfigurationError, MasterKeyError, SchemaOutOfDateError, SecretStoreError
 from secretstore.orm.engines import make_engine
-from secretstore.orm.repository import StoredDataKey, list_active_data_keys
+from secretstore.orm.key_repository import list_active_data_keys, most_seals
 from secretstore.orm.translate import translated
+from secretstore.service.data_keys import MAX_SEALS
 from secretstore.settings import Settings
 
-CHECKS = ("database", "tables", "key ring", "data keys")
+CHECKS = ("database", "tables", "key ring", "data keys", "head-room")
 OLDEST_POSTGRESQL = 15
+# Half of what AES-GCM bears with random nonces; a data key replaces itself at an eighth of this.
+NEAR_THE_BOUND = 8 * MAX_SEALS
 
 _SKIPPED = "an earlier check failed"
 _NAMED_NAMESPACES = 5
@@ -53,6 +57,7 @@ def _findings(settings: Settings) -> Iterator[str]:
             keyring = keyring_of(settings, database)
             yield repr(keyring)
             yield _data_keys(engine, keyring)
+            yield _head_room(engine)
         finally:
             engine.dispose()
     finally:
@@ -93,6 +98,18 @@ def _data_keys(engine: Engine, keyring: KeyRing) -> str:
         f"{len(problems)} of {len(stored)} do not open, of namespace {', '.join(named)}{more}: "
         f"{next(iter(problems.values()))}"
     )
+
+
+def _head_room(engine: Engine) -> str:
+    """Say how far the data keys are from the number of values that one may seal."""
+    with translated(), Session(engine) as session:
+        seals = most_seals(session)
+    left = max(0, MAX_SEALS - seals) / MAX_SEALS
+    if seals >= NEAR_THE_BOUND:
+        raise MasterKeyError(
+            f"a data key has sealed about {seals:,} values and was not replaced by itself; run `secretstore keys rotate`"
+        )
+    return f"{left:.0%} of its {MAX_SEALS:,} seals are left to the most used data key, before it is replaced by itself"
 
 
 def _why_closed(keyring: KeyRing, key: StoredDataKey) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,6 +13,15 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -77,7 +86,7 @@ def show_data(data: Any, wanted: Format) -> None:
 def show_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], wanted: Format) -> None:
     """Print records: all of each as JSON or YAML, some columns of each as a table."""
     if wanted is not Format.TABLE:
-        show_data([_plain(record) for record in records], wanted)
+        show_data([plain(record) for record in records], wanted)
         return
     table = _table(*columns)
     for record in records:
@@ -88,7 +97,7 @@ def show_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], w
 def show_record(record: Mapping[str, Any], wanted: Format) -> None:
     """Print one record; as a table it has a line for each member."""
     if wanted is not Format.TABLE:
-        show_data(_plain(record), wanted)
+        show_data(plain(record), wanted)
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="cyan", no_wrap=True)
@@ -122,6 +131,24 @@ def waiting(words: str) -> Iterator[None]:
         return
     with console.status(Text(words)):
         yield
+
+
+@contextmanager
+def progress(words: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a person a bar with a rate; the function that is given is told how much is done, and of how much."""
+    console = _console(sys.stderr)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(printable(words), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Rate(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, or nothing in the beginning."""
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s", style="cyan")
 
 
 def printable(text: str) -> str:
@@ -169,7 +196,8 @@ def _cell(member: Any) -> Text:
     return Text("\n".join(printable(line) for line in lines.split("\n")))
 
 
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+def plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record as JSON has it."""
     return {name: member.isoformat() if isinstance(member, datetime) else member for name, member in record.items()}
 
 

@@ -1,16 +1,22 @@
 """The stand-alone client, awaited: each call is a transaction of its own."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
+from secretstore.client.keys import AsyncKeys
 from secretstore.client.options import ClientOptions
 from secretstore.crypto.keyring import KeyRing
 from secretstore.orm.translate import translated
 from secretstore.service import AsyncSecretService, SecretService
 from secretstore.service.asynchronous import AsyncSecretMethods
+from secretstore.service.data_keys import KeyServerCall
+from secretstore.service.flows import Flow, Outside
 from secretstore.service.typed import MAX_VALUE_BYTES
 
 T = TypeVar("T")
@@ -50,14 +56,15 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     def namespace(self, namespace: str) -> "AsyncSecretClient":
         """Return a client on another namespace that shares engine and key ring, and lives as long as this one."""
-        options = self._options
-        return AsyncSecretClient(
-            self.engine,
-            options.keyring,
-            namespace=namespace,
-            actor=options.actor,
-            max_value_bytes=options.max_value_bytes,
-        )
+        sibling = copy(self)
+        sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
+        sibling._on_close = None  # noqa: SLF001 - ditto
+        return sibling
+
+    @property
+    def keys(self) -> AsyncKeys:
+        """The keys of the store, to be listed, checked and changed."""
+        return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive)
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""
@@ -76,6 +83,32 @@ class AsyncSecretClient(AsyncSecretMethods):
         return f"AsyncSecretClient(namespace={self._options.namespace!r})"
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return await self._in_transaction(
+                    lambda lent: method(self._options.patient_service(lent), *args, **kwargs)
+                )
+            except KeyServerCall as needed:
+                call = needed
+            await self._check_ring()
+            await asyncio.to_thread(call.make)
+
+    async def _check_ring(self) -> None:
+        if not self._options.ring_check.passed:
+            await self.keys.check_complete()
+            self._options.ring_check.passed = True
+
+    async def _in_transaction(self, do: Callable[[Session], T]) -> T:
         with translated():
             async with AsyncSession(self.engine) as session, session.begin():
-                return await session.run_sync(lambda lent: method(self._options.service(lent), *args, **kwargs))
+                return await session.run_sync(do)
+
+    async def _drive(self, flow: Flow[T]) -> T:
+        answer = None
+        while True:
+            try:
+                step = flow.send(answer)
+            except StopIteration as end:
+                return cast("T", end.value)
+            waiting = asyncio.to_thread(step.do) if isinstance(step, Outside) else self._in_transaction(step.do)
+            answer = await waiting

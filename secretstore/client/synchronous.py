@@ -1,18 +1,22 @@
 """The stand-alone client: each call is a transaction of its own."""
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from secretstore.client.keys import Keys
 from secretstore.client.options import ClientOptions
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.records import SecretInfo
 from secretstore.orm.translate import translated
 from secretstore.service import SecretService
+from secretstore.service.data_keys import KeyServerCall
+from secretstore.service.flows import Flow, Outside
 from secretstore.service.typed import MAX_VALUE_BYTES
 
 T = TypeVar("T")
@@ -46,14 +50,15 @@ class SecretClient:
 
     def namespace(self, namespace: str) -> "SecretClient":
         """Return a client on another namespace that shares engine and key ring, and lives as long as this one."""
-        options = self._options
-        return SecretClient(
-            self.engine,
-            options.keyring,
-            namespace=namespace,
-            actor=options.actor,
-            max_value_bytes=options.max_value_bytes,
-        )
+        sibling = copy(self)
+        sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
+        sibling._on_close = None  # noqa: SLF001 - ditto
+        return sibling
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the store, to be listed, checked and changed."""
+        return Keys(self._options.keyring, self._options.parsed_namespace, self._drive)
 
     def close(self) -> None:
         """Close what `connect` opened; an engine that was given stays as it is."""
@@ -168,5 +173,28 @@ class SecretClient:
         return self._run(SecretService.list_secrets, prefix, labels=labels, after=after, limit=limit)
 
     def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return self._in_transaction(lambda lent: method(self._options.patient_service(lent), *args, **kwargs))
+            except KeyServerCall as needed:
+                call = needed
+            self._check_ring()
+            call.make()
+
+    def _check_ring(self) -> None:
+        if not self._options.ring_check.passed:
+            self.keys.check_complete()
+            self._options.ring_check.passed = True
+
+    def _in_transaction(self, do: Callable[[Session], T]) -> T:
         with translated(), Session(self.engine) as session, session.begin():
-            return method(self.bind(session), *args, **kwargs)
+            return do(session)
+
+    def _drive(self, flow: Flow[T]) -> T:
+        answer = None
+        while True:
+            try:
+                step = flow.send(answer)
+            except StopIteration as end:
+                return cast("T", end.value)
+            answer = step.do() if isinstance(step, Outside) else self._in_transaction(step.do)

@@ -16,11 +16,15 @@ texts are UTF-8, numbers are decimal digits:
 
 The plaintext of a value is its JSON text in UTF-8; that of a data key is its 32 bytes.
 Base64 that is not in its one canonical form is refused, so that every changed character is noticed.
+
+What was shredded leaves an object behind that holds nothing but its format, "alg": "shredded", and of a value the id of the
+data key that is gone.
 """
 
 import json
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,6 +34,7 @@ from secretstore.errors import DecryptionError
 
 FORMAT = 1
 ALGORITHM = "A256GCM"
+SHREDDED = "shredded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Envelope:
     @classmethod
     def parse(cls, stored: object, what: object) -> Self:
         """Read a stored envelope, or raise `DecryptionError` that names `what` it is of."""
+        check_not_shredded(stored, what)
         match stored:
             # `**others` with its guard refuses further members; a bool would pass for an int.
             case {
@@ -91,6 +97,17 @@ class Envelope:
         return json.dumps(self.as_object(), separators=(",", ":"))
 
 
+def shredded(data_key_id: str | None = None) -> dict[str, object]:
+    """Return what is left of a data key, or of a value that one sealed."""
+    return {"v": FORMAT, "alg": SHREDDED} | ({} if data_key_id is None else {"key": data_key_id})
+
+
+def check_not_shredded(stored: object, what: object) -> None:
+    """Raise the `DecryptionError` of what was destroyed on purpose."""
+    if isinstance(stored, Mapping) and stored.get("alg") == SHREDDED:
+        raise DecryptionError(f"{what} was shredded: its data key was destroyed, and nobody can ever read it again")
+
+
 def seal_value(data_key: Aead, value: bytes, place: ValuePlace) -> Envelope:
     """Seal a value's JSON text so that it opens at `place` and nowhere else."""
     nonce, data = data_key.seal(value, place.associated_data(data_key.id))
@@ -119,8 +136,8 @@ def unwrap_data_key(master_key: Aead, envelope: Envelope, place: DataKeyPlace) -
         return master_key.open(envelope.nonce, envelope.data, _data_key_context(place, master_key.id))
     except SealFailed:
         raise DecryptionError(
-            f"data key {place.data_key_id!r} of namespace {place.namespace!r} does not open with master key "
-            f"{master_key.id!r}: these are not the bytes that the key of this id had, or the row was changed"
+            f"{place} does not open with master key {master_key.id!r}: these are not the bytes that the key of this id "
+            "had, or the row was changed"
         ) from None
 
 

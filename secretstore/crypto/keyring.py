@@ -13,6 +13,7 @@ from typing import NoReturn, Self
 from uuid import uuid4
 
 from secretstore.crypto.aead import KEY_BYTES, Aead
+from secretstore.crypto.envelope import check_not_shredded
 from secretstore.crypto.local import LocalMasterKey, split_entries
 from secretstore.domain.protocols import DataKeyPlace, MasterKey
 from secretstore.errors import DecryptionError, MasterKeyError
@@ -179,6 +180,7 @@ class KeyRing:
         return aead
 
     def _master_key_of(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> MasterKey:
+        check_not_shredded(wrapped, place)
         master_key_id = wrapped.get("key")
         if not isinstance(master_key_id, str):
             raise DecryptionError(f"{place} is not in a format that this release knows")

@@ -56,7 +56,10 @@ class Base(DeclarativeBase):
 
 
 class DataKey(Base):
-    """A key that encrypts the values of one namespace, wrapped by a master key."""
+    """A key that encrypts the values of one namespace, wrapped by a master key.
+
+    An `active` one seals, and a `retired` one only opens.  Of a shredded one nothing is left but its row, which says so.
+    """
 
     __tablename__ = "data_key"
     __table_args__ = (
@@ -70,7 +73,24 @@ class DataKey(Base):
     master_key_id: Mapped[KeyIdInJson] = mapped_column(Computed("wrapped ->> 'key'::text", persisted=True))
     state: Mapped[str] = mapped_column(Text, server_default=text("'active'"))
     created_at: Mapped[Moment]
+    wrapped_at: Mapped[Moment]
     retired_at: Mapped[LaterMoment]
+    shredded_at: Mapped[LaterMoment]
+
+
+class DataKeyUse(Base):
+    """So many seals were made with a data key; a row for a sample of them, so that no writer waits for another."""
+
+    __tablename__ = "data_key_use"
+    __table_args__ = (
+        ForeignKeyConstraint(["namespace", "data_key_id"], [DataKey.namespace, DataKey.id], ondelete="CASCADE"),
+        CheckConstraint("seals >= 1", name="seals"),
+    )
+
+    namespace: Mapped[NameInKey]
+    data_key_id: Mapped[NameInKey]
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    seals: Mapped[int] = mapped_column(BigInteger)
 
 
 class SecretStore(Base):

@@ -6,15 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Executable, Result, Row
+from sqlalchemy import Executable, Result, Row
 from sqlalchemy.orm import Session
 
 from secretstore.domain.names import Key, Namespace, parse_namespace, prefix_end
-from secretstore.domain.protocols import DataKeyPlace
 from secretstore.domain.records import SecretInfo
 from secretstore.orm import statements
-from secretstore.orm.models import SecretStore
-from secretstore.orm.translate import translated
+from secretstore.orm.execute import execute
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +22,6 @@ class StoredValue:
     key: Key
     version: int
     envelope: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDataKey:
-    """A data key as it is stored, and where it stands."""
-
-    place: DataKeyPlace
-    wrapped: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +88,11 @@ class SecretRepository:
         self.session = session
         self.namespace: Namespace = parse_namespace(namespace)
 
-    def find_value(self, key: Key, version: int | None = None) -> StoredValue | None:
-        """Return the envelope of a secret that is there, in its current or a given version."""
+    def find_value(self, key: Key, version: int | None = None) -> list[StoredValue]:
+        """Return the envelope of a secret in its current or a given version; none where it is not there."""
         statement = statements.select_value() if version is None else statements.select_value_of_version()
-        row = self._execute(statement, key=key, **({} if version is None else {"version": version})).one_or_none()
-        return None if row is None else _stored_value(row)
+        rows = self._execute(statement, key=key, **({} if version is None else {"version": version}))
+        return [_stored_value(row) for row in rows]
 
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""
@@ -134,20 +124,12 @@ class SecretRepository:
         return int(self._execute(statements.select_count(), **parameters).scalar_one())
 
     def find_heads(self, keys: Sequence[Key]) -> Heads | None:
-        """Return heads and the active data key; None where the namespace has no data key yet."""
+        """Return heads and the active data key, locked against its end; None where the namespace has none."""
         rows = self._execute(statements.select_heads(), keys=list(keys)).all()
         if not rows:
             return None
         found = {row.key: Head(row.version, row.is_deleted, row.is_live) for row in rows if row.key is not None}
         return Heads(rows[0].data_key_id, found)
-
-    def find_wrapped_data_key(self, data_key_id: str) -> Mapping[str, object] | None:
-        """Return a data key as it is stored."""
-        return self._execute(statements.select_wrapped_data_key(), data_key_id=data_key_id).scalar_one_or_none()
-
-    def add_first_data_key(self, data_key_id: str, wrapped: Mapping[str, object]) -> None:
-        """Store a data key, unless the namespace has an active one by then."""
-        self._execute(statements.insert_first_data_key(), data_key_id=data_key_id, wrapped=wrapped)
 
     def write(
         self,
@@ -183,19 +165,7 @@ class SecretRepository:
         return int(rows.scalar_one())
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
-        with translated():
-            return self._connection().execute(statement, statements.parameters(namespace=self.namespace, **parameters))
-
-    def _connection(self) -> Connection:
-        # The session's own execute would flush the caller's pending objects and mix their errors with ours.
-        return self.session.connection(bind_arguments={"mapper": SecretStore})
-
-
-def list_active_data_keys(session: Session) -> list[StoredDataKey]:
-    """Return the active data key of each namespace, as a check of all of them needs it."""
-    with translated():
-        rows = session.connection().execute(statements.select_active_data_keys())
-        return [StoredDataKey(DataKeyPlace(row.namespace, row.id), row.wrapped) for row in rows]
+        return execute(self.session, statement, namespace=self.namespace, **parameters)
 
 
 def _stored_value(row: Row[Any]) -> StoredValue:

@@ -58,16 +58,17 @@ def parameters(**values: object) -> dict[str, object]:
     return {_PREFIX + name: value for name, value in values.items()}
 
 
-def _parameter(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> BindParameter[Any]:
+def parameter(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> BindParameter[Any]:
+    """Return a parameter of a statement."""
     return bindparam(_PREFIX + name, type_=type_)
 
 
 def _namespace() -> ColumnElement[str]:
-    return _parameter("namespace", Text)
+    return parameter("namespace", Text)
 
 
 def _keys() -> ColumnElement[Any]:
-    return func.any(_parameter("keys", ARRAY(Text)))
+    return func.any(parameter("keys", ARRAY(Text)))
 
 
 def _is_live() -> ColumnElement[bool]:
@@ -77,7 +78,14 @@ def _is_live() -> ColumnElement[bool]:
     )
 
 
-def _is_active() -> ColumnElement[bool]:
+def in_namespace(table: Any) -> ColumnElement[bool]:  # any of our models
+    """Select one namespace, as every statement has to."""
+    condition: ColumnElement[bool] = table.namespace == _namespace()
+    return condition
+
+
+def is_active() -> ColumnElement[bool]:
+    """Select data keys that seal."""
     # Written into the statement, because the planner has to see that it is the condition of the partial index.
     return DataKey.state == literal("active", literal_execute=True)
 
@@ -86,23 +94,23 @@ def _in_page() -> tuple[ColumnElement[bool], ...]:
     """Select by prefix, from after a key on, as one range of the primary key."""
     return (
         SecretStore.namespace == _namespace(),
-        SecretStore.key >= _parameter("prefix", Text),
-        SecretStore.key < _parameter("prefix_end", Text),
-        SecretStore.key > _parameter("after", Text),
+        SecretStore.key >= parameter("prefix", Text),
+        SecretStore.key < parameter("prefix_end", Text),
+        SecretStore.key > parameter("after", Text),
         _is_live(),
     )
 
 
 def _page(*columns: ColumnElement[Any]) -> Select[Any]:
     # PostgreSQL takes LIMIT NULL as no limit.
-    return select(*columns).where(*_in_page()).order_by(SecretStore.key).limit(_parameter("limit", BigInteger))
+    return select(*columns).where(*_in_page()).order_by(SecretStore.key).limit(parameter("limit", BigInteger))
 
 
 @cache
 def select_value() -> Executable:
     """The envelope of one secret."""
     return select(_SECRET.key, _SECRET.version, _SECRET.value).where(
-        SecretStore.namespace == _namespace(), SecretStore.key == _parameter("key", Text), _is_live()
+        SecretStore.namespace == _namespace(), SecretStore.key == parameter("key", Text), _is_live()
     )
 
 
@@ -115,8 +123,8 @@ def select_value_of_version() -> Executable:
         .join(SecretStore, and_(SecretStore.namespace == version.namespace, SecretStore.key == version.key))
         .where(
             version.namespace == _namespace(),
-            version.key == _parameter("key", Text),
-            version.version == _parameter("version", BigInteger),
+            version.key == parameter("key", Text),
+            version.version == parameter("version", BigInteger),
             version.value.is_not(None),
             _is_live(),
         )
@@ -146,7 +154,7 @@ def select_page_of_keys() -> Executable:
 @cache
 def select_page_of_infos(*, by_labels: bool) -> Executable:
     """A page of what is known of secrets without their values."""
-    wanted = SecretStore.labels.contains(_parameter("labels", JSONB)) if by_labels else true()
+    wanted = SecretStore.labels.contains(parameter("labels", JSONB)) if by_labels else true()
     return _page(*_INFO).where(wanted)
 
 
@@ -154,7 +162,7 @@ def select_page_of_infos(*, by_labels: bool) -> Executable:
 def select_info() -> Executable:
     """What is known of one secret without its value."""
     return select(*_INFO).where(
-        SecretStore.namespace == _namespace(), SecretStore.key == _parameter("key", Text), _is_live()
+        SecretStore.namespace == _namespace(), SecretStore.key == parameter("key", Text), _is_live()
     )
 
 
@@ -166,7 +174,10 @@ def select_count() -> Executable:
 
 @cache
 def select_heads() -> Executable:
-    """The namespace's active data key beside the heads of the keys that are there; no row where there is no data key."""
+    """The namespace's active data key beside the heads of the keys that are there; no row where there is no data key.
+
+    The data key cannot be taken away until the transaction ends.
+    """
     head = and_(SecretStore.namespace == DataKey.namespace, SecretStore.key == _keys())
     return (
         select(
@@ -177,35 +188,8 @@ def select_heads() -> Executable:
             _is_live().label("is_live"),
         )
         .outerjoin_from(DataKey, SecretStore, head)
-        .where(DataKey.namespace == _namespace(), _is_active())
-    )
-
-
-@cache
-def select_wrapped_data_key() -> Executable:
-    """One data key as it is stored."""
-    return select(DataKey.wrapped).where(
-        DataKey.namespace == _namespace(), DataKey.id == _parameter("data_key_id", Text)
-    )
-
-
-@cache
-def select_active_data_keys() -> Executable:
-    """The active data keys of all namespaces, as they are stored."""
-    return select(DataKey.namespace, DataKey.id, DataKey.wrapped).where(_is_active()).order_by(DataKey.namespace)
-
-
-@cache
-def insert_first_data_key() -> Executable:
-    """Store a data key unless the namespace has an active one; waits for another that is being stored."""
-    return (
-        upsert(DataKey)
-        .values(
-            namespace=_namespace(),
-            id=_parameter("data_key_id", Text),
-            wrapped=_parameter("wrapped", JSONB),
-        )
-        .on_conflict_do_nothing(index_elements=["namespace"], index_where=_is_active())
+        .where(DataKey.namespace == _namespace(), is_active())
+        .with_for_update(of=DataKey, read=True, key_share=True)
     )
 
 
@@ -227,10 +211,10 @@ def write_secrets() -> Executable:
 def _rows_to_write() -> NamedFromClause:
     return (
         func.unnest(
-            _parameter("keys", ARRAY(Text)),
-            _parameter("versions", ARRAY(BigInteger)),
-            _parameter("envelopes", ARRAY(Text)),
-            _parameter("event_ids", ARRAY(Uuid)),
+            parameter("keys", ARRAY(Text)),
+            parameter("versions", ARRAY(BigInteger)),
+            parameter("envelopes", ARRAY(Text)),
+            parameter("event_ids", ARRAY(Uuid)),
         )
         .table_valued(
             column("key", Text), column("version", BigInteger), column("envelope", Text), column("event_id", Uuid)
@@ -240,15 +224,15 @@ def _rows_to_write() -> NamedFromClause:
 
 
 def _write_heads(rows: NamedFromClause) -> CTE:
-    labels = _parameter("labels", JSONB(none_as_null=True))
-    actor = func.coalesce(_parameter("actor", Text), func.current_user())
+    labels = parameter("labels", JSONB(none_as_null=True))
+    actor = func.coalesce(parameter("actor", Text), func.current_user())
     new = {
         "namespace": _namespace(),
         "key": rows.c.key,
         "value": cast(rows.c.envelope, JSONB),
         "version": rows.c.version,
         "labels": func.coalesce(labels, cast(literal("{}", literal_execute=True), JSONB)),
-        "expires_at": _parameter("expires_at", DateTime(timezone=True)),
+        "expires_at": parameter("expires_at", DateTime(timezone=True)),
         "created_by": actor,
         "updated_by": actor,
     }
@@ -257,7 +241,7 @@ def _write_heads(rows: NamedFromClause) -> CTE:
         select(*(expression.label(name) for name, expression in new.items())).order_by(collate(rows.c.key, "C")),
     )
     excluded = statement.excluded
-    was_deleted = cast(_parameter("was_deleted", Boolean), Boolean)
+    was_deleted = cast(parameter("was_deleted", Boolean), Boolean)
     return (
         statement.on_conflict_do_update(
             index_elements=["namespace", "key"],
@@ -312,7 +296,7 @@ def delete_secrets() -> Executable:
         .values(
             deleted_at=func.now(),
             updated_at=func.now(),
-            updated_by=func.coalesce(_parameter("actor", Text), func.current_user()),
+            updated_by=func.coalesce(parameter("actor", Text), func.current_user()),
         )
         .where(SecretStore.namespace == _namespace(), SecretStore.key == found.c.key)
         .returning(_SECRET.namespace, _SECRET.key, _SECRET.version, _SECRET.updated_by)
@@ -323,7 +307,7 @@ def delete_secrets() -> Executable:
 
 def _rows_to_delete() -> NamedFromClause:
     return (
-        func.unnest(_parameter("keys", ARRAY(Text)), _parameter("event_ids", ARRAY(Uuid)))
+        func.unnest(parameter("keys", ARRAY(Text)), parameter("event_ids", ARRAY(Uuid)))
         .table_valued(column("key", Text), column("event_id", Uuid))
         .render_derived(name="rows")
     )

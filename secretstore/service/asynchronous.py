@@ -1,5 +1,6 @@
 """The awaited faces of `SecretService`: they lend their session to its one body."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.records import SecretInfo
 from secretstore.orm.repository import SecretRepository
+from secretstore.service.data_keys import KeyServerCall, PatientKeyRing
 from secretstore.service.synchronous import SecretService
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -144,7 +146,14 @@ class AsyncSecretService(AsyncSecretMethods):
     ) -> None:
         self._session = session
         repository = SecretRepository(session.sync_session, namespace=namespace)
-        self._service = SecretService(repository, keyring, actor=actor, max_value_bytes=max_value_bytes)
+        patient = PatientKeyRing(keyring)
+        self._service = SecretService(repository, patient, actor=actor, max_value_bytes=max_value_bytes)
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._session.run_sync(lambda _: method(self._service, *args, **kwargs))
+        while True:
+            try:
+                return await self._session.run_sync(lambda _: method(self._service, *args, **kwargs))
+            except KeyServerCall as needed:
+                call = needed
+            # Your transaction stays open meanwhile, but the loop goes on.
+            await asyncio.to_thread(call.make)

@@ -1,22 +1,83 @@
 """Which data key seals and opens the values of a namespace."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
 from secretstore.crypto.aead import Aead
-from secretstore.crypto.keyring import KeyRing
+from secretstore.crypto.keyring import KeyRing, NewDataKey
+from secretstore.domain.names import Namespace
 from secretstore.domain.protocols import DataKeyPlace
 from secretstore.errors import DecryptionError
-from secretstore.orm.repository import SecretRepository
+from secretstore.orm.key_repository import DataKeyRepository
+
+# A new data key follows long before AES-GCM's bound of 2^32 random nonces.  The distance makes up for what is not counted:
+# the seals of transactions that were rolled back, whose records went with them.
+MAX_SEALS = 2**28
+
+
+class DataKeyGoneError(DecryptionError):
+    """The data key of a value is not there: it was destroyed since the value was read, or never was."""
+
+
+class KeyServerCall(Exception):  # noqa: N818 - no error: it leaves the transaction, so that the call is made outside
+    """A data key is needed that a key server may have to open or to wrap.
+
+    Raised before anything is written.  Whoever catches it leaves the transaction, calls `make`, and begins anew.
+    """
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        super().__init__()
+        self.make = make
+
+
+class OpenedKeys(Protocol):
+    """What a service needs of a key ring."""
+
+    def opened(self, place: DataKeyPlace) -> Aead | None:
+        """Return a data key that is at hand."""
+
+    def open(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> Aead:
+        """Open a data key."""
+
+    def new_data_key(self, namespace: str) -> NewDataKey:
+        """Make a data key."""
+
+    def seals_to_record(self, seals: int) -> int:
+        """Return how many seals to record for so many."""
+
+
+class PatientKeyRing:
+    """A key ring that never waits for a key server inside a transaction: it raises `KeyServerCall` instead."""
+
+    def __init__(self, keyring: KeyRing) -> None:
+        self._keyring = keyring
+        self.opened = keyring.opened
+        self.seals_to_record = keyring.seals_to_record
+
+    def open(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> Aead:
+        """Leave the transaction to open a data key."""
+        raise KeyServerCall(partial(self._keyring.open, wrapped, place))
+
+    def new_data_key(self, namespace: str) -> NewDataKey:
+        """Return a data key that was made outside, or leave the transaction to make one."""
+        prepared = self._keyring.take_prepared(namespace)
+        if prepared is None:
+            raise KeyServerCall(partial(self._keyring.prepare_data_key, namespace))
+        return prepared
 
 
 class DataKeys:
     """Finds data keys in the key ring, or else in the database."""
 
-    def __init__(self, repository: SecretRepository, keyring: KeyRing) -> None:
+    def __init__(self, repository: DataKeyRepository, namespace: Namespace, keyring: OpenedKeys) -> None:
         self._repository = repository
+        self._namespace = namespace
         self._keyring = keyring
 
     def get(self, data_key_id: str) -> Aead:
-        """Return the data key of an id; raises `DecryptionError` where there is none."""
-        place = DataKeyPlace(self._repository.namespace, data_key_id)
+        """Return the data key of an id; raises `DataKeyGoneError` where there is none."""
+        place = DataKeyPlace(self._namespace, data_key_id)
         return self._keyring.opened(place) or self._open(place)
 
     def add_first(self) -> None:
@@ -24,13 +85,24 @@ class DataKeys:
 
         Of many that do so at once, one stores its key and the others wait for it.
         """
-        new = self._keyring.new_data_key(self._repository.namespace)
-        self._repository.add_first_data_key(new.id, new.wrapped)
+        new = self._keyring.new_data_key(self._namespace)
+        self._repository.add(new.id, new.wrapped)
+
+    def renew_if_used_up(self, data_key_id: str, seals: int) -> bool:
+        """Count seals that are about to be made; return whether another data key has taken the place of a used-up one."""
+        recorded = self._keyring.seals_to_record(seals)
+        if not recorded or self._repository.record_use(data_key_id, recorded) < MAX_SEALS:
+            return False
+        new = self._keyring.new_data_key(self._namespace)
+        if not self._repository.retire_used_up(data_key_id):
+            return False
+        self._repository.add(new.id, new.wrapped)
+        return True
 
     def _open(self, place: DataKeyPlace) -> Aead:
-        wrapped = self._repository.find_wrapped_data_key(place.data_key_id)
+        wrapped = self._repository.find_wrapped(place.data_key_id)
         if wrapped is None:
-            raise DecryptionError(
+            raise DataKeyGoneError(
                 f"namespace {place.namespace!r} has no data key {place.data_key_id!r}: the value was moved here from "
                 "another namespace, or changed"
             )

@@ -1,9 +1,10 @@
 """The service: every method of the library, on the caller's session."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
+from secretstore.crypto.aead import Aead
 from secretstore.crypto.envelope import Envelope, ValuePlace, open_value, seal_value
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Key, parse_key, parse_keys, parse_labels, parse_prefix
@@ -14,8 +15,9 @@ from secretstore.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
+from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.orm.repository import Head, Heads, NewVersion, Page, SecretRepository, StoredValue
-from secretstore.service.data_keys import DataKeys
+from secretstore.service.data_keys import DataKeyGoneError, DataKeys, PatientKeyRing
 from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
 
 T = TypeVar("T")
@@ -37,14 +39,15 @@ class SecretService:
     def __init__(
         self,
         repository: SecretRepository,
-        keyring: KeyRing,
+        keyring: KeyRing | PatientKeyRing,
         *,
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
     ) -> None:
         self._repository = repository
         self._namespace = repository.namespace
-        self._data_keys = DataKeys(repository, keyring)
+        stored_keys = DataKeyRepository(repository.session, repository.namespace)
+        self._data_keys = DataKeys(stored_keys, repository.namespace, keyring)
         self._actor = actor
         self._max_value_bytes = max_value_bytes
 
@@ -130,8 +133,8 @@ class SecretService:
     def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]:
         """Return the values of those secrets that are there, in the order asked for, in one round trip."""
         wanted = parse_keys(keys)
-        stored = {value.key: value for value in self._repository.find_values(wanted)}
-        return {key: self._open(stored[key], as_type) for key in wanted if key in stored}
+        found = self._open_all(lambda: self._repository.find_values(wanted), as_type)
+        return {key: found[key] for key in wanted if key in found}
 
     @overload
     def get_secrets_by_prefix(
@@ -145,8 +148,8 @@ class SecretService:
         self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
     ) -> dict[str, Any]:
         """Return a page of values, sorted by key."""
-        page = self._repository.list_values(_parse_page(prefix, after, limit))
-        return {stored.key: self._open(stored, as_type) for stored in page}
+        page = _parse_page(prefix, after, limit)
+        return self._open_all(lambda: self._repository.list_values(page), as_type)
 
     def describe_secret(self, key: str) -> SecretInfo | None:
         """Return what is known of a secret without its value; never decrypts."""
@@ -164,8 +167,16 @@ class SecretService:
         return self._repository.list_infos(_parse_page(prefix, after, limit), parse_labels(labels))
 
     def _read(self, key: str, as_type: Any, version: int | None) -> Any:
-        stored = self._repository.find_value(parse_key(key), _checked_version(version))
-        return _MISSING if stored is None else self._open(stored, as_type)
+        wanted, wanted_version = parse_key(key), _checked_version(version)
+        found = self._open_all(lambda: self._repository.find_value(wanted, wanted_version), as_type)
+        return found.get(wanted, _MISSING)
+
+    def _open_all(self, find: Callable[[], Sequence[StoredValue]], as_type: Any) -> dict[str, Any]:
+        try:
+            return {stored.key: self._open(stored, as_type) for stored in find()}
+        except DataKeyGoneError:
+            # Since its value was read, the data key may have been replaced and destroyed; then there is another envelope.
+            return {stored.key: self._open(stored, as_type) for stored in find()}
 
     def _open(self, stored: StoredValue, as_type: Any) -> Any:
         place = ValuePlace(self._namespace, stored.key, stored.version)
@@ -182,21 +193,24 @@ class SecretService:
         expires_at: datetime | None = None,
     ) -> dict[str, SecretInfo]:
         texts = {key: self._to_json(key, value) for key, value in values.items()}
-        written: dict[str, SecretInfo] = {}
+        left, written = sorted(texts), dict[str, SecretInfo]()
+        if not left:
+            return written
+        heads, data_key = self._prepare_to_seal(left)
         for _ in range(_GOES):
-            left = sorted(texts.keys() - written.keys())
-            if not left:
-                return {key: written[key] for key in values}
-            heads = self._find_heads(left)
             seen = None if expected_version is None else self._expected_head(heads, left[0], expected_version)
             infos = self._repository.write(
-                [self._sealed(heads, key, texts[key]) for key in left],
+                [self._sealed(data_key, heads, key, texts[key]) for key in left],
                 labels=labels,
                 expires_at=expires_at,
                 was_deleted=None if seen is None else seen.is_deleted,
                 actor=self._actor,
             )
             written.update((info.key, info) for info in infos)
+            left = sorted(texts.keys() - written.keys())
+            if not left:
+                return {key: written[key] for key in values}
+            heads = self._find_heads(left)
         raise StoreUnavailableError(
             f"PostgreSQL did not store all secrets of namespace {self._namespace!r}; look for triggers on its tables"
         )
@@ -205,10 +219,19 @@ class SecretService:
         name = f"the value of {key!r} in namespace {self._namespace!r}"
         return to_json(value, name=name, max_bytes=self._max_value_bytes)
 
-    def _sealed(self, heads: Heads, key: Key, text: bytes) -> NewVersion:
+    def _sealed(self, data_key: Aead, heads: Heads, key: Key, text: bytes) -> NewVersion:
         version = heads.of(key).version + 1
-        data_key = self._data_keys.get(heads.data_key_id)
         return NewVersion(key, version, seal_value(data_key, text, ValuePlace(self._namespace, key, version)).as_json())
+
+    def _prepare_to_seal(self, keys: list[Key]) -> tuple[Heads, Aead]:
+        """Return heads, and the data key that seals until the end of the write, whatever happens to it meanwhile.
+
+        Whatever may have to wait for a key server happens here, before anything is written.
+        """
+        heads = self._find_heads(keys)
+        if self._data_keys.renew_if_used_up(heads.data_key_id, seals=len(keys)):
+            heads = self._find_heads(keys)
+        return heads, self._data_keys.get(heads.data_key_id)
 
     def _find_heads(self, keys: list[Key]) -> Heads:
         heads = self._repository.find_heads(keys)

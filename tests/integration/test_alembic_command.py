@@ -97,16 +97,16 @@ def test_the_template_gives_a_revision_that_goes_both_ways(
 ) -> None:
     """A revision made from the template comes after ours, upgrades, downgrades and prints."""
     folder, before = copy_of_project(tmp_path / "a b"), catalogue(raw)
-    arguments = ("revision", "--rev-id", "secretstore_0002", "-m", "0002 extra column")
+    arguments = ("revision", "--rev-id", "secretstore_0003", "-m", "0003 extra column")
 
     made = alembic(*arguments, folder=folder, SECRETSTORE_DATABASE_URL=database_url)
 
     assert made.returncode == 0, made.stderr
-    (file,) = (folder / "alembic" / "versions").glob("0002_extra_column.py")
+    (file,) = (folder / "alembic" / "versions").glob("0003_extra_column.py")
     file.write_text(file.read_text().partition("def upgrade")[0].rstrip() + "\n\n" + SECOND_REVISION)
     up = alembic("upgrade", "head", folder=folder, SECRETSTORE_DATABASE_URL=database_url)
     assert (up.returncode, len(catalogue(raw) - before)) == (0, 1), up.stderr
-    print_down = "from secretstore import migrate; print(migrate.sql('secretstore_0002:secretstore_0001'))"
+    print_down = "from secretstore import migrate; print(migrate.sql('secretstore_0003:secretstore_0002'))"
     printed = run_python("-c", print_down, folder=folder)
     assert "ALTER TABLE secretstore.secret_store DROP COLUMN extra" in printed.stdout, printed.stderr
     raw.execute(printed.stdout.encode())
@@ -119,7 +119,7 @@ def test_the_wheel_carries_the_revisions_and_not_the_tests(wheel: Path) -> None:
         names = set(archive.namelist())
 
     migrations = {name for name in names if name.startswith("secretstore/migrations/")}
-    files = {"README", "env.py", "script.py.mako", "versions/0001_initial.py"}
+    files = {"README", "env.py", "script.py.mako", "versions/0001_initial.py", "versions/0002_key_changes.py"}
     assert migrations == {f"secretstore/migrations/{file}" for file in files}
     assert "secretstore/py.typed" in names
     assert {name.partition("/")[0] for name in names} == {"secretstore", "pg_secretstore-0.1.0.dist-info"}

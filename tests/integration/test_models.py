@@ -1,5 +1,7 @@
 """The ORM rows as a caller sees them, and the rules that the tables themselves keep."""
 
+from uuid import UUID
+
 import psycopg
 import pytest
 from sqlalchemy import select
@@ -7,11 +9,12 @@ from sqlalchemy.orm import Session
 
 from secretstore import SecretClient, SecretStore
 from secretstore.crypto.envelope import Envelope
-from secretstore.orm.models import Base, ChangeEvent, DataKey, SecretVersion
+from secretstore.orm.models import Base, ChangeEvent, DataKey, DataKeyUse, SecretVersion
 
 VALUE = "correct-horse-battery"
-_MODELS = (SecretStore, SecretVersion, DataKey, ChangeEvent)
-_TABLES = {"secret_store", "secret_version", "data_key", "change_event"}
+USE = UUID(int=7)
+_MODELS = (SecretStore, SecretVersion, DataKey, DataKeyUse, ChangeEvent)
+_TABLES = {"secret_store", "secret_version", "data_key", "data_key_use", "change_event"}
 
 _FIRST_COLUMNS = """
     SELECT i.indexrelid::regclass::text, a.attname
@@ -49,17 +52,20 @@ _NAMES_THAT_ARE_COMPARED = """
 def rows(store: SecretClient, session: Session) -> list[Base]:
     """One row of each table, loaded by the ORM."""
     store.set_secret("a", VALUE, labels={"team": "web"})
+    session.add(DataKeyUse(namespace="default", data_key_id=session.scalars(select(DataKey.id)).one(), id=USE, seals=1))
+    session.flush()
     return [row for model in _MODELS for row in session.scalars(select(model))]
 
 
 def test_a_repr_shows_identity_only(rows: list[Base]) -> None:
     """A row's repr is its class and primary key, and holds nothing of its envelope or labels."""
-    secret, version, data_key, change = rows
+    secret, version, data_key, use, change = rows
 
     assert repr(secret) == "SecretStore('default', 'a')"
     assert repr(version) == "SecretVersion('default', 'a', 1)"
     assert isinstance(data_key, DataKey)
     assert repr(data_key) == f"DataKey('default', '{data_key.id}')"
+    assert repr(use) == f"DataKeyUse('default', '{data_key.id}', {USE!r})"
     assert isinstance(change, ChangeEvent)
     assert repr(change) == f"ChangeEvent('default', {change.id!r})"
 
@@ -92,7 +98,7 @@ def test_every_unique_index_begins_with_the_namespace(raw: psycopg.Connection) -
     """Primary keys and unique indexes have the namespace first, so that tables can be distributed by it."""
     found = raw.execute(_FIRST_COLUMNS).fetchall()
 
-    assert len(found) == 6
+    assert len(found) == 7
     assert {column for _, column in found} == {"namespace"}
 
 
@@ -100,7 +106,7 @@ def test_every_foreign_key_begins_with_the_namespace(raw: psycopg.Connection) ->
     """No foreign key leads from one namespace to another."""
     found = raw.execute(_FOREIGN_KEYS).fetchall()
 
-    assert len(found) == 3
+    assert len(found) == 4
     assert {(child, parent) for _, child, parent in found} == {("namespace", "namespace")}
 
 
@@ -129,7 +135,7 @@ def test_names_compare_by_byte(raw: psycopg.Connection) -> None:
     """Every text column that is part of a key has the collation C, whatever the database's own is."""
     found: dict[str, str] = dict(raw.execute(_NAMES_THAT_ARE_COMPARED).fetchall())
 
-    assert len(found) == 11
+    assert len(found) == 13
     assert set(found.values()) == {"C"}
 
 

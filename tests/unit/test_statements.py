@@ -3,22 +3,30 @@
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from sqlalchemy import Executable
 from sqlalchemy.sql import ClauseElement
 
-from secretstore.orm import statements
+from secretstore.orm import key_statements, statements
 from secretstore.orm.engines import make_engine
-from secretstore.orm.models import Base
+from secretstore.orm.models import Base, SecretStore, SecretVersion
 from tests.support.sql_rules import violations
 
 Build = Callable[[], Executable]
 
 DIALECT = make_engine("postgresql://").dialect
 
-# Checks the keys of all namespaces on purpose.
-OF_ALL_NAMESPACES = "select_active_data_keys"
+# About the keys of all namespaces on purpose.
+OF_ALL_NAMESPACES = {
+    "select_active_data_keys",
+    "select_data_keys_to_rewrap",
+    "select_infos of all",
+    "select_master_keys",
+    "select_most_used",
+    "select_namespaces",
+}
 
 
 def _has_no_parameters(build: Build) -> bool:
@@ -26,12 +34,27 @@ def _has_no_parameters(build: Build) -> bool:
 
 
 BUILDERS: dict[str, Build] = {
-    **{name: build for name, build in vars(statements).items() if callable(build) and _has_no_parameters(build)},
+    **{
+        name: build
+        for module in (statements, key_statements)
+        for name, build in vars(module).items()
+        if callable(build) and _has_no_parameters(build)
+    },
     "select_page_of_infos": lambda: statements.select_page_of_infos(by_labels=False),
     "select_page_of_infos by labels": lambda: statements.select_page_of_infos(by_labels=True),
+    "select_infos": lambda: key_statements.select_infos(of_all=False),
+    "select_infos of all": lambda: key_statements.select_infos(of_all=True),
+    **{
+        f"{build.__name__} {table.__tablename__}": partial(build, table, **options)
+        for table in (SecretStore, SecretVersion)
+        for build, options in (
+            (key_statements.select_page_of_sealed, {}),
+            (key_statements.replace_envelopes, {"skip_locked": True}),
+        )
+    },
 }
 EACH = pytest.mark.parametrize("name", BUILDERS)
-EACH_OF_ONE_NAMESPACE = pytest.mark.parametrize("name", [name for name in BUILDERS if name != OF_ALL_NAMESPACES])
+EACH_OF_ONE_NAMESPACE = pytest.mark.parametrize("name", [name for name in BUILDERS if name not in OF_ALL_NAMESPACES])
 
 
 def sql(name: str) -> str:
@@ -43,10 +66,10 @@ def sql(name: str) -> str:
 
 def test_the_statements_are_found() -> None:
     """The list that the other tests go through is that of the module."""
-    expected = {"select_value", "select_values", "select_heads", "write_secrets", "delete_secrets", OF_ALL_NAMESPACES}
+    expected = {"select_value", "select_values", "select_heads", "write_secrets", "delete_secrets", *OF_ALL_NAMESPACES}
 
     assert expected <= BUILDERS.keys()
-    assert len(BUILDERS) >= 14
+    assert len(BUILDERS) >= 38
 
 
 @EACH
@@ -72,7 +95,7 @@ def test_a_statement_that_reads_compares_the_namespace(name: str) -> None:
     """One namespace by `=`, except where all namespaces are asked for."""
     found = re.findall(r"\w+\.namespace = %\(given_namespace\)s", sql(name))
 
-    assert bool(found) == (name != OF_ALL_NAMESPACES)
+    assert bool(found) == (name not in OF_ALL_NAMESPACES)
 
 
 @EACH
@@ -84,7 +107,7 @@ def test_a_statement_names_its_columns(name: str) -> None:
 @EACH
 def test_no_value_is_written_into_a_statement(name: str) -> None:
     """All that varies comes as a parameter: the text holds no literal beside states, actions and empty labels."""
-    assert set(re.findall(r"'([^']*)'", sql(name))) <= {"active", "set", "delete", "{}"}
+    assert set(re.findall(r"'([^']*)'", sql(name))) <= {"active", "set", "delete", "{}", "shredded", "retired"}
 
 
 @EACH
