@@ -3,8 +3,10 @@
 import copy
 import pickle
 import re
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from hashlib import sha256
 
 import pytest
@@ -202,6 +204,91 @@ def test_the_number_of_opened_data_keys_has_a_limit() -> None:
 
     assert ring.opened(places[0]) is None
     assert all(ring.opened(place) is not None for place in places[1:])
+
+
+def test_an_opened_data_key_is_looked_at_again_after_a_while() -> None:
+    """Past its age it is not at hand any more, and opening it once more makes it so."""
+    now = [0.0]
+    ring = KeyRing(CountingMasterKey(), max_age=60, clock=lambda: now[0])
+    ring.open(WRAPPED, PLACE)
+
+    now[0] = 59.9
+    assert ring.opened(PLACE) is not None
+    now[0] = 60.0
+    assert ring.opened(PLACE) is None
+    ring.open(WRAPPED, PLACE)
+    now[0] = 119.9
+    assert ring.opened(PLACE) is not None
+
+
+def test_a_data_key_that_is_gone_is_forgotten() -> None:
+    """Nothing of it is at hand any more, and forgetting one that was never opened does nothing."""
+    ring = KeyRing(CountingMasterKey())
+    ring.open(WRAPPED, PLACE)
+
+    ring.forget(PLACE)
+    ring.forget(PLACE)
+
+    assert ring.opened(PLACE) is None
+
+
+def test_threads_that_open_one_data_key_share_one_answer() -> None:
+    """While the first one asks, the others wait, and an error is theirs too."""
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(CountingMasterKey):
+        def unwrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> bytes:
+            asked.set()
+            answer.wait(20)
+            self.unwrapped.append(place)
+            raise MasterKeyError("refused")
+
+    slow = Slow()
+    ring = KeyRing(slow)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ring.open, WRAPPED, PLACE)
+        assert asked.wait(20)
+        others = [pool.submit(ring.open, WRAPPED, PLACE) for _ in range(3)]
+        assert wait(others, timeout=0.2).done == set()
+        answer.set()
+        for one in (first, *others):
+            with pytest.raises(MasterKeyError, match="refused"):
+                one.result(20)
+    assert slow.unwrapped == [PLACE]
+
+
+def test_a_prepared_data_key_is_taken_once() -> None:
+    """What was made outside a transaction is what the next new data key of its namespace is, and of no other."""
+    ring = KeyRing.from_text(entry("new", NEW))
+    ring.prepare_data_key("prod")
+    ring.prepare_data_key("prod")
+
+    assert ring.take_prepared("staging") is None
+    taken = ring.new_data_key("prod")
+    assert ring.take_prepared("prod") is None
+    assert ring.new_data_key("prod").id != taken.id
+    assert ring.opened(DataKeyPlace("prod", taken.id)) is taken.aead
+
+
+def test_a_data_key_is_wrapped_anew_by_the_first_master_key() -> None:
+    """The same data key opens afterwards with the new master key alone."""
+    sealed = KeyRing.from_text(entry("old", OLD)).new_data_key("prod")
+    place = DataKeyPlace("prod", sealed.id)
+
+    rewrapped = KeyRing.from_text(f"{entry('new', NEW)},{entry('old', OLD)}").rewrap(sealed.wrapped, place)
+
+    nonce, data = sealed.aead.seal(b"plain", b"")
+    assert rewrapped["key"] == "new"
+    assert KeyRing.from_text(entry("new", NEW)).open(rewrapped, place).open(nonce, data, b"") == b"plain"
+
+
+@pytest.mark.parametrize("wrapped", [{}, {"key": None}, {"key": 7}, {"v": 1, "alg": "shredded"}], ids=str)
+def test_what_names_no_master_key_does_not_open(wrapped: Mapping[str, object]) -> None:
+    """A wrapped key without the id of a master key is a decryption error, also where it was shredded."""
+    with pytest.raises(
+        DecryptionError, match="data key 'data-key' of namespace 'prod' (is not in a format|was shredded)"
+    ):
+        KeyRing.from_text(entry("new", NEW)).open(wrapped, PLACE)
 
 
 def test_a_data_key_that_does_not_open_is_not_kept() -> None:
