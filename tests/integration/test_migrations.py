@@ -5,8 +5,17 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.orm import Session
 
-from secretstore import ConfigurationError, KeyRing, SchemaOutOfDateError, SecretClient, StoreUnavailableError, migrate
+from secretstore import (
+    ConfigurationError,
+    DecryptionError,
+    KeyRing,
+    SchemaOutOfDateError,
+    SecretClient,
+    StoreUnavailableError,
+    migrate,
+)
 from secretstore.orm.engines import make_engine
 from tests.support.catalogue import OUR_TABLES, VERSION_TABLE, catalogue, tables
 
@@ -69,6 +78,37 @@ def test_a_second_upgrade_changes_nothing(engine: Engine, keyring: KeyRing) -> N
     migrate.upgrade(engine)
 
     assert SecretClient(engine, keyring).get_secret("a") == 1
+
+
+def test_a_store_of_the_first_revision_goes_on(empty: Engine, onlooker: psycopg.Connection, keyring: KeyRing) -> None:
+    """What was written under the first revision is read, listed and rotated under the newest one."""
+    migrate.upgrade(empty, "secretstore_0001")
+    store = SecretClient(empty, keyring)
+    with Session(empty) as session, session.begin():
+        store.bind(session).set_secret("a", 1)
+
+    migrate.upgrade(empty)
+
+    (info,) = store.keys.list_data_keys()
+    assert (store.get_secret("a"), info.values, info.wrapped_at) == (1, 2, info.created_at)
+    assert (store.keys.rotate().values, store.get_secret("a")) == (2, 1)
+
+
+def test_a_downgrade_keeps_what_can_be_read_and_what_cannot(
+    engine: Engine, raw: psycopg.Connection, keyring: KeyRing
+) -> None:
+    """Back at the first revision, values open as before, and shredded ones are still told of."""
+    store = SecretClient(engine, keyring)
+    store.set_secret("a", 1)
+    store.namespace("lost").set_secret("a", 1)
+    store.namespace("lost").keys.shred()
+
+    migrate.downgrade(engine, "secretstore_0001")
+
+    assert tables(raw) == OUR_TABLES - {"data_key_use"} | VERSION_TABLE
+    assert store.get_secret("a") == 1
+    with pytest.raises(DecryptionError, match="was shredded"):
+        store.namespace("lost").get_secret("a")
 
 
 def test_an_upgrade_in_the_callers_transaction_is_not_committed(empty: Engine, onlooker: psycopg.Connection) -> None:

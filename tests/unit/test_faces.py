@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from secretstore import AsyncSecretClient, AsyncSecretService, SecretClient, SecretService
+from secretstore.client.keys import AsyncKeys, Keys
 
 # As the contract's table gives them.
 CONTRACT = {
@@ -91,3 +92,12 @@ def test_clients_of_both_kinds_are_used_alike() -> None:
 def test_nothing_commits_on_request(face: type) -> None:
     """No method takes `auto_commit` or the like."""
     assert [name for name, method in methods(face).items() if "commit" in str(inspect.signature(method))] == []
+
+
+def test_the_keys_of_both_clients_have_the_same_methods() -> None:
+    """`client.keys` has the same methods with the same parameters and answers, awaited or not."""
+    blocking, awaited = methods(Keys), methods(AsyncKeys)
+
+    assert blocking.keys() == awaited.keys()
+    assert [name for name in blocking if inspect.signature(blocking[name]) != inspect.signature(awaited[name])] == []
+    assert all(inspect.iscoroutinefunction(method) for method in awaited.values())

@@ -286,7 +286,7 @@ def test_a_data_key_is_wrapped_anew_by_the_first_master_key() -> None:
 def test_what_names_no_master_key_does_not_open(wrapped: Mapping[str, object]) -> None:
     """A wrapped key without the id of a master key is a decryption error, also where it was shredded."""
     with pytest.raises(
-        DecryptionError, match="data key 'data-key' of namespace 'prod' (is not in a format|was shredded)"
+        DecryptionError, match=r"data key 'data-key' of namespace 'prod' (is not in a format|was shredded)"
     ):
         KeyRing.from_text(entry("new", NEW)).open(wrapped, PLACE)
 
