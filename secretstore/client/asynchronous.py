@@ -89,9 +89,9 @@ class AsyncSecretClient(AsyncSecretMethods):
                     lambda lent: method(self._options.patient_service(lent), *args, **kwargs)
                 )
             except KeyServerCall as needed:
-                call = needed
+                make = needed.make
             await self._check_ring()
-            await asyncio.to_thread(call.make)
+            await asyncio.to_thread(make)
 
     async def _check_ring(self) -> None:
         if not self._options.ring_check.passed:

@@ -177,9 +177,9 @@ class SecretClient:
             try:
                 return self._in_transaction(lambda lent: method(self._options.patient_service(lent), *args, **kwargs))
             except KeyServerCall as needed:
-                call = needed
+                make = needed.make
             self._check_ring()
-            call.make()
+            make()
 
     def _check_ring(self) -> None:
         if not self._options.ring_check.passed:

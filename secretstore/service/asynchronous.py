@@ -154,6 +154,6 @@ class AsyncSecretService(AsyncSecretMethods):
             try:
                 return await self._session.run_sync(lambda _: method(self._service, *args, **kwargs))
             except KeyServerCall as needed:
-                call = needed
+                make = needed.make
             # Your transaction stays open meanwhile, but the loop goes on.
-            await asyncio.to_thread(call.make)
+            await asyncio.to_thread(make)
