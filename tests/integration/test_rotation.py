@@ -12,8 +12,10 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore import AsyncSecretClient, DecryptionError, KeyInUseError, KeyRing, SecretClient
+from secretstore.crypto.envelope import ValuePlace, seal_value
 from secretstore.domain.key_records import DataKeyInfo, Reencryption
 from secretstore.domain.names import Namespace, parse_key
+from secretstore.domain.protocols import DataKeyPlace
 from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.service import rotation
 from secretstore.service.flows import Flow, Outside
@@ -155,6 +157,27 @@ def test_a_write_between_any_two_steps_is_kept(
     assert store.get_secret("a", version=1) == "before"
     assert number(raw, _UNDER.format(old.id)) == 0
     assert done.data_key_id == only(keys_by_state(store)["active"]).id
+
+
+@pytest.mark.parametrize("moment", range(12))
+def test_an_envelope_that_changes_without_a_new_version_is_kept(
+    store: SecretClient, keyring: KeyRing, raw: psycopg.Connection, moment: int
+) -> None:
+    """What is put under the same version between reading and replacing, as a restore by hand does, is not overwritten."""
+    store.set_secrets({"a": "before", "b": "before"})
+    old = keyring.opened(DataKeyPlace("default", only(keys_by_state(store)["active"]).id))
+    assert old is not None
+    restored = seal_value(old, b'"restored"', ValuePlace("default", "a", 1)).as_json()
+
+    def interfere(step: int) -> None:
+        if step == moment:
+            for table in (b"secret_store", b"secret_version"):
+                raw.execute(b"UPDATE secretstore." + table + b" SET value = %s::jsonb WHERE key = 'a'", [restored])
+
+    drive(store, rotation.rotate(keyring, DEFAULT, lambda *_: None), interfere)
+
+    assert store.get_secrets(["a", "b"]) == {"a": "restored", "b": "before"}
+    assert store.get_secret("a", version=1) == "restored"
 
 
 @pytest.mark.parametrize("moment", range(12))
