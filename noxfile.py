@@ -63,7 +63,10 @@ for version in PYTHONS:
 def lowest(session: nox.Session) -> None:
     """Run all tests with the lowest dependencies that are allowed."""
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = [*PROJECT["project"]["dependencies"], *extras["binary"], *extras["cli"], *extras["embedded"]]
+    wanted = [
+        *PROJECT["project"]["dependencies"],
+        *(one for name, extra in extras.items() if name != "all" for one in extra),
+    ]
     session.install(*group("test"))
     session.install("-e", ".", *(requirement.replace(">=", "==") for requirement in wanted))
     run_tests(session)

@@ -7,6 +7,7 @@ from secretstore.client import AsyncSecretClient, SecretClient
 from secretstore.crypto.keyring import KeyRing
 from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
 from secretstore.errors import ConfigurationError, MasterKeyError
+from secretstore.keyrings import open_keyring
 from secretstore.orm.engines import make_async_engine, make_engine
 from secretstore.service.typed import MAX_VALUE_BYTES
 from secretstore.settings import Settings, load_settings
@@ -102,7 +103,7 @@ def open_database(settings: Settings) -> Database:
 def keyring_of(settings: Settings, database: Database) -> KeyRing:
     """Return the key ring of the settings, or the embedded server's own; otherwise raises `MasterKeyError`."""
     if settings.keys is not None:
-        return KeyRing.from_text(settings.keys.get_secret_value())
+        return open_keyring(settings.keys.get_secret_value())
     if database.server is not None:
         return database.server.folder.keyring()
     raise MasterKeyError(

@@ -1,6 +1,7 @@
 """The one reader of the process's environment."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from secretstore.crypto.local import check_key_file
+from secretstore.crypto.local import read_key_files
 from secretstore.errors import ConfigurationError
 
 PREFIX = "SECRETSTORE_"
@@ -21,7 +22,9 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = Field(None, description="where the store is: postgresql://…, or `embedded`")
     namespace: str = Field("default", description="the namespace of calls that name none")
-    keys: SecretStr | None = Field(None, description="master keys as id:base64,…; the first one encrypts")
+    keys: SecretStr | None = Field(
+        None, description="master keys as id:base64,…, KMS ARNs or vault:// URLs; the first one encrypts"
+    )
     actor: str | None = Field(None, description="who is recorded as having made a change; else the database role")
     format: Literal["table", "json", "yaml"] | None = Field(None, description="how the command line prints data")
 
@@ -58,18 +61,21 @@ class _NamedFiles(PydanticBaseSettingsSource):
             return None, field_name, False
         if variable in os.environ:
             raise ConfigurationError(f"both {variable} and {variable}_FILE are set; keep one of them")
-        if field_name == "keys":
-            check_key_file(Path(path))
-        return _first_text(Path(path), f"{variable}_FILE"), field_name, False
+        read = read_key_files if field_name == "keys" else _read_text
+        return _contents(read, Path(path), f"{variable}_FILE"), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
         return {name: value for name, value in found.items() if value is not None}
 
 
-def _first_text(path: Path, variable: str) -> str:
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _contents(read: Callable[[Path], str], path: Path, variable: str) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return read(path).strip()
     except (OSError, UnicodeDecodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
     raise ConfigurationError(f"cannot read the file that {variable} names, {path}: {problem}")

