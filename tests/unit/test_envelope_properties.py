@@ -25,8 +25,8 @@ Stored = dict[str, Any]
 Draw = Callable[..., Any]
 
 # Other tests share the machine, so no example has a deadline.
-thorough = settings(max_examples=150, deadline=None)
-quick = settings(max_examples=60, deadline=None)
+thorough = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 
 
 @dataclass(frozen=True)
