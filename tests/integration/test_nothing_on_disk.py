@@ -10,7 +10,7 @@ slot that keeps the write-ahead log).
 
 import tempfile
 from base64 import b64decode, b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -59,6 +59,7 @@ class LeftBehind:
     decoded: bytes
     data_key: bytes
     master_key: bytes
+    deleted: Mapping[str, object]
 
     def places_of(self, needles: Iterable[bytes]) -> set[str]:
         """Return the folders and files at the top of the data folder in which one of the needles is found."""
@@ -100,8 +101,8 @@ def left() -> Iterator[LeftBehind]:
     with tempfile.TemporaryDirectory(prefix="secretstore-disk-", ignore_cleanup_errors=True) as home:
         folder, master_key = EmbeddedFolder(Path(home) / "postgresql"), generate_master_key("disk")
         with _telling_server(folder) as url:
-            decoded, data_key = _use(url, master_key)
-        yield LeftBehind(folder.data, decoded, data_key, b64decode(master_key.partition(":")[2]))
+            left = _use(url, master_key, folder.data)
+        yield left
 
 
 @contextmanager
@@ -111,25 +112,27 @@ def _telling_server(folder: EmbeddedFolder) -> Iterator[str]:
     with psycopg.connect(first.url, autocommit=True) as connection:
         for name, setting in SETTINGS.items():
             connection.execute(f"ALTER SYSTEM SET {name} = '{setting}'".encode())
-    first.stop()
+    first.release()
     server = EmbeddedServer(folder)
     try:
         yield server.url
     finally:
-        server.stop()
+        server.release()
 
 
-def _use(url: str, master_key: str) -> tuple[bytes, bytes]:
-    """Do everything with values, and then what has to be found; return what logical decoding tells, and the data key."""
+def _use(url: str, master_key: str, data: Path) -> LeftBehind:
+    """Do everything with values, and then what has to be found."""
     with _client(url, master_key) as store, psycopg.connect(url, autocommit=True) as raw:
         _store_without_compression(raw)
         raw.execute("CREATE PUBLICATION everything FOR ALL TABLES")
         raw.execute("SELECT pg_create_logical_replication_slot('everything', 'pgoutput')")
         _use_values(store, raw)
         _write_plaintext(raw)
+        deleted = _delete_a_data_key(raw, KeyRing.from_text(master_key))
         raw.execute("CHECKPOINT")
         raw.execute("SELECT pg_switch_wal()")
-        return _decoded(raw), _data_key(raw, LocalMasterKey.parse(master_key))
+        data_key = _data_key(raw, LocalMasterKey.parse(master_key))
+        return LeftBehind(data, _decoded(raw), data_key, b64decode(master_key.partition(":")[2]), deleted)
 
 
 @contextmanager
@@ -201,6 +204,16 @@ def _write_plaintext(raw: psycopg.Connection) -> None:
         raw.execute("INSERT INTO forms VALUES (%b)", [form(FORM.encode())])
 
 
+def _delete_a_data_key(raw: psycopg.Connection, keyring: KeyRing) -> Mapping[str, object]:
+    made = keyring.new_data_key("gone")
+    raw.execute(
+        "INSERT INTO secretstore.data_key (namespace, id, wrapped) VALUES ('gone', %s, %s)",
+        [made.id, Jsonb(dict(made.wrapped))],
+    )
+    raw.execute("DELETE FROM secretstore.data_key WHERE namespace = 'gone'")
+    return made.wrapped
+
+
 def _decoded(raw: psycopg.Connection) -> bytes:
     changes = raw.execute(
         "SELECT data FROM pg_logical_slot_peek_binary_changes('everything', NULL, NULL,"
@@ -244,6 +257,11 @@ def test_keys_and_labels_are_found_in_heap_wal_and_log(left: LeftBehind, shown: 
 def test_plaintext_written_by_hand_is_found(left: LeftBehind, plaintext: str) -> None:
     """A value that stands in the column as plaintext would be found in each of the places, of whatever length it is."""
     assert left.places_of({plaintext.encode()}) >= {HEAP, WAL, LOG}
+
+
+def test_a_deleted_data_key_stays_on_the_disk_as_it_was_wrapped(left: LeftBehind) -> None:
+    """A row that was deleted is in the heap until it is vacuumed and in the write-ahead log until that is recycled."""
+    assert left.places_of({str(left.deleted["data"]).encode()}) >= {HEAP, WAL}
 
 
 @pytest.mark.parametrize("form", FORMS)
