@@ -9,11 +9,10 @@ slot that keeps the write-ahead log).
 """
 
 import tempfile
-from base64 import b64decode, b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
@@ -27,6 +26,7 @@ from secretstore.crypto.local import LocalMasterKey, generate_master_key
 from secretstore.domain.protocols import DataKeyPlace
 from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 from secretstore.orm.engines import make_engine
+from tests.support.forms import FORMS, forms_of
 
 # Random, so that none is there by accident; text, so that no form of writing changes it.
 MARKER, SHORT, LONG, FORM, KEY, LABEL = (f"{name}{token_hex(12)}" for name in ("mr", "st", "lg", "fm", "ky", "lb"))
@@ -70,28 +70,6 @@ class LeftBehind:
 
 def _holds(content: bytes, needles: Iterable[bytes]) -> bool:
     return any(needle in content for needle in needles)
-
-
-def base64_at(offset: int, data: bytes, encode: Callable[[bytes], bytes] = b64encode) -> bytes:
-    """Return the base64 characters that depend on `data` alone, where so many bytes of something else come before it."""
-    start, end = -(-offset * 8 // 6), (offset + len(data)) * 8 // 6
-    return encode(bytes(offset) + data)[start:end]
-
-
-FORMS: dict[str, Callable[[bytes], bytes]] = {
-    "plain": bytes,
-    "hex": lambda data: data.hex().encode(),
-    "capital hex": lambda data: data.hex().upper().encode(),
-    "UTF-16, low byte first": lambda data: b"".join(bytes([byte, 0]) for byte in data)[:-1],
-    "UTF-16, high byte first": lambda data: b"".join(bytes([0, byte]) for byte in data)[1:],
-    **{f"base64 at {offset}": partial(base64_at, offset) for offset in range(3)},
-    **{f"base64 for URLs at {offset}": partial(base64_at, offset, encode=urlsafe_b64encode) for offset in range(3)},
-}
-
-
-def forms_of(data: bytes) -> set[bytes]:
-    """Return data in each form in which it could have been written down."""
-    return {form(data) for form in FORMS.values()}
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from secretstore.crypto.local import LocalMasterKey, generate_master_key
 from secretstore.domain.protocols import DataKeyPlace
 from secretstore.orm.engines import make_engine
 from tests.support.errors import refused_role
+from tests.support.forms import forms_of
 from tests.support.server import Server
 
 VALUE = "correct-horse-battery"
@@ -327,7 +328,7 @@ def test_a_listener_on_the_network_sees_what_a_reader_of_the_database_sees(
     assert store.get_secrets(["bank.password"]) == {"bank.password": VALUE}
     store.engine.dispose()
 
-    heard = trace.read_text()
-    for word in ("Bind", "DataRow", "bank.password", "A256GCM"):
+    heard = trace.read_bytes()
+    for word in (b"Bind", b"DataRow", b"bank.password", b"A256GCM"):
         assert word in heard
-    assert VALUE not in heard
+    assert [form for form in forms_of(VALUE.encode()) if form in heard] == []
