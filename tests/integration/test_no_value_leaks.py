@@ -19,12 +19,13 @@ from secretstore.crypto.local import generate_master_key
 from secretstore.orm.models import SecretVersion
 from tests.support.errors import assert_tells_nothing, refused_role
 from tests.support.faces import async_engine
+from tests.support.forms import forms_of
 from tests.support.server import Server
 from tests.support.threads import in_thread, wait_until_blocked
 
 MARKER = "Zq7-marker-Xw9"
 NUMBER = 918273645546372819
-SHOWN = (MARKER, MARKER.encode().hex(), str(NUMBER), "WnE3LW1hcmtlci1Ydz")
+SHOWN = tuple(form.decode() for shown in (MARKER, str(NUMBER)) for form in forms_of(shown.encode()))
 
 VALUES: dict[str, Any] = {
     "text": MARKER,
