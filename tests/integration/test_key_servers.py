@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psycopg
 import pytest
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from secretstore import AsyncSecretClient, KeyRing, MasterKeyError, SecretClient
 from secretstore.crypto import keyring as keyring_module
+from secretstore.domain.protocols import DataKeyPlace
 from tests.support.faces import async_engine
 from tests.support.keys import ServedMasterKey
 from tests.support.threads import number, run_together
@@ -127,6 +128,30 @@ def test_the_process_that_makes_a_data_key_does_not_ask_to_open_it(
 
     assert store.get_secret("a") == 1
     assert served.calls == ["wrap"]
+
+
+def test_a_key_server_never_sees_a_value(engine: Engine) -> None:
+    """What is sent to it are data keys of 32 bytes, their wrappings, and the names of namespaces, in all that can be done."""
+    told: list[tuple[object, ...]] = []
+
+    class Told(ServedMasterKey):
+        def wrap(self, data_key: bytes, place: DataKeyPlace) -> dict[str, object]:
+            told.append((len(data_key), place))
+            return super().wrap(data_key, place)
+
+        def unwrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> bytes:
+            told.append((sorted(wrapped), place))
+            return super().unwrap(wrapped, place)
+
+    told_to = Told()
+    for store in (SecretClient(engine, KeyRing(told_to)), SecretClient(engine, KeyRing(told_to))):
+        for call in every_call(store):
+            call()
+
+    ids = {info.id for info in store.keys.list_data_keys()}
+    assert {sent for sent, _ in told if isinstance(sent, int)} == {32}
+    assert all(sent == ["alg", "data", "key", "nonce", "v"] for sent, _ in told if not isinstance(sent, int))
+    assert {place for _, place in told} == {DataKeyPlace("default", data_key_id) for data_key_id in ids}
 
 
 def test_while_the_server_is_down_opened_data_keys_go_on(engine: Engine, served: ServedMasterKey) -> None:

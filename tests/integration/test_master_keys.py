@@ -4,7 +4,7 @@ What stands for AWS here is moto's server over HTTP; it checks the encryption co
 """
 
 import uuid
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -271,6 +271,19 @@ def test_only_the_arn_of_a_key_names_a_kms_key(arn: str) -> None:
 
 
 # Vault and OpenBao
+
+
+def test_vault_is_given_the_place(vault: Any, bao: Bao) -> None:
+    """The associated data hold namespace, data key and master key: the engine opens it with these, and without them not."""
+    key = new_vault_key(vault, bao)
+    fields = [b"secretstore data key 1", b"prod", b"data-key", key.id.encode()]
+    binding = b64encode(b"".join(len(field).to_bytes(4, "big") + field for field in fields)).decode()
+    ciphertext = key.wrap(DATA_KEY, PLACE)["data"]
+
+    answer = vault.secrets.transit.decrypt_data(key.fingerprint, ciphertext=ciphertext, associated_data=binding)
+    assert b64decode(answer["data"]["plaintext"]) == DATA_KEY
+    with pytest.raises(Exception, match="message authentication failed"):
+        vault.secrets.transit.decrypt_data(key.fingerprint, ciphertext=ciphertext)
 
 
 def test_a_vault_key_that_was_rotated_inside_opens_old_and_new(vault: Any, bao: Bao) -> None:

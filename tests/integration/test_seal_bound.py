@@ -89,6 +89,17 @@ def test_a_rolled_back_replacement_is_none(raw: psycopg.Connection, engine: Engi
     assert (store.get_secret("a"), store.get_secret("a", version=1)) == (3, 1)
 
 
+def test_the_count_is_not_sealed(raw: psycopg.Connection, engine: Engine, counting: KeyRing) -> None:
+    """Whoever writes to the database can set it back, and the data key is then replaced late."""
+    store = SecretClient(engine, counting)
+    store.set_secret("a", 1)
+    raw.execute(_USE, [MAX_SEALS])
+    raw.execute("DELETE FROM secretstore.data_key_use")
+    store.set_secret("a", 2)
+
+    assert states(raw) == {"active": 1}
+
+
 def test_a_batch_counts_all_its_seals(raw: psycopg.Connection, engine: Engine, master_key: str) -> None:
     """Whole thousands are recorded surely, and the rest by chance."""
     never = SecretClient(engine, KeyRing(LocalMasterKey.parse(master_key), chance=lambda: 1.0))

@@ -187,7 +187,9 @@ def test_a_backup_opens_with_the_master_key_that_it_was_made_with(
     copied = {"data_key": "namespace, id, wrapped", "secret_store": "namespace, key, value, version"}
     for table, columns in copied.items():
         raw.execute(f"CREATE TABLE kept_{table} AS SELECT {columns} FROM secretstore.{table}".encode())
-    raw.execute("TRUNCATE secretstore.secret_version, secretstore.secret_store, secretstore.data_key")
+    raw.execute(
+        "TRUNCATE secretstore.secret_version, secretstore.secret_store, secretstore.data_key_use, secretstore.data_key"
+    )
     assert store.get_secret("a") is None
 
     raw.execute(
