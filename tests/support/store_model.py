@@ -23,6 +23,11 @@ class Row(NamedTuple):
     key: str
     version: int
 
+    @property
+    def place(self) -> Place:
+        """Where its secret stands."""
+        return Place(self.namespace, self.key)
+
 
 @dataclass(slots=True)
 class DataKeyState:
