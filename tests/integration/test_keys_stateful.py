@@ -57,6 +57,8 @@ versions = st.integers(1, 4)
 # How long a held flow goes on: to somewhere in its midst.  A rotation of few values has about 15 steps.
 steps = st.integers(1, 12)
 numbers = st.integers(0, 7)
+TO_THE_END = 1000
+meanwhile = st.sampled_from(["set", "reencrypt", "rotate", "rewrap"])
 # Which process does it: the main one, one that lives long with a key ring of its own, or one that has just begun.
 processes = st.sampled_from(["main", "beside", "fresh"])
 
@@ -190,6 +192,20 @@ class StoreMachine(RuleBasedStateMachine):
         self.held.append(held)
         self.advance(held, go)
 
+    @rule(namespace=namespaces, go=steps, meanwhile=meanwhile, some=many_keys)
+    def overtake(self, namespace: str, go: int, meanwhile: str, some: list[str]) -> None:
+        """Do something to a namespace while a rotation of it is in its midst, and then end that."""
+        self.begin_flow("main", namespace, "rotate", go)
+        begun = self.held[-1:]
+        if meanwhile == "set":
+            self.set_secrets("beside", namespace, some)
+        elif meanwhile == "rewrap":
+            self.rewrap("beside", everything=True)
+        else:
+            self.rotate("beside", namespace, with_rotation=meanwhile == "rotate")
+        for held in begun:
+            self.advance(held, TO_THE_END)
+
     @precondition(lambda self: self.held)
     @rule(number=numbers, go=steps)
     def go_on(self, number: int, go: int) -> None:
@@ -205,7 +221,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(process=processes, namespace=namespaces, number=numbers)
     def destroy(self, process: str, namespace: str, number: int) -> None:
         """Try to destroy a data key, whatever its state, also where it is not or not any more."""
-        known = [*self.model.data_keys, *self.destroyed[-1:], "unknown"]
+        retired = self.model.data_keys_of(namespace, "retired")
+        known = [*retired, *self.model.data_keys, *self.destroyed[-1:], "unknown"]
         data_key_id = known[number % len(known)]
         manager = self.store(process, namespace).keys
         with self.untouched_secrets():
