@@ -94,7 +94,7 @@ def select_data_keys_to_rewrap() -> Executable:
         select(DataKey.namespace, DataKey.id, DataKey.wrapped)
         .where(
             DataKey.shredded_at.is_(None),
-            or_(cast(master_key_id, Text).is_(None), DataKey.master_key_id != master_key_id),
+            or_(cast(master_key_id, Text).is_(None), DataKey.master_key_id.is_distinct_from(master_key_id)),
             tuple_(DataKey.namespace, DataKey.id) > after,
         )
         .order_by(DataKey.namespace, DataKey.id)
