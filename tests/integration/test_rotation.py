@@ -18,9 +18,8 @@ from secretstore.domain.names import Namespace, parse_key
 from secretstore.domain.protocols import DataKeyPlace
 from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.service import rotation
-from secretstore.service.flows import Flow, Outside
 from tests.support.faces import async_engine
-from tests.support.keys import stored_rows
+from tests.support.keys import drive, stored_rows
 from tests.support.threads import answers, in_thread, number, run_together, wait_until_blocked
 
 DEFAULT = Namespace("default")
@@ -117,25 +116,6 @@ def test_another_process_goes_on_reading_and_writing(filled: SecretClient, maste
     assert only(keys_by_state(filled)["active"]).values == 503
 
 
-def drive(store: SecretClient, flow: Flow[Reencryption], between: Callable[[int], object]) -> Reencryption:
-    """Carry out a flow as a client does, and call a function before each step with its number."""
-    answer: object = None
-    number_of_step = 0
-    while True:
-        try:
-            step = flow.send(answer)
-        except StopIteration as end:
-            done: Reencryption = end.value
-            return done
-        between(number_of_step)
-        number_of_step += 1
-        if isinstance(step, Outside):
-            answer = step.do()
-            continue
-        with Session(store.engine) as session, session.begin():
-            answer = step.do(session)
-
-
 @pytest.mark.parametrize("moment", range(12))
 def test_a_write_between_any_two_steps_is_kept(
     store: SecretClient, keyring: KeyRing, raw: psycopg.Connection, moment: int
@@ -184,13 +164,15 @@ def test_an_envelope_that_changes_without_a_new_version_is_kept(
 def test_another_rotation_between_any_two_steps_does_no_harm(
     store: SecretClient, keyring: KeyRing, raw: psycopg.Connection, moment: int
 ) -> None:
-    """A rotation that is overtaken by a whole other one goes on under the newest data key, and older ones can go."""
+    """A rotation that is overtaken by a whole other one, whose older keys are destroyed, goes on under the newest one."""
     store.set_secrets({"a": 1, "b": 2})
     store.set_secret("a", 3)
 
     def interfere(step: int) -> None:
         if step == moment:
             store.keys.rotate()
+            for info in keys_by_state(store)["retired"]:
+                store.keys.destroy(info.id)
 
     drive(store, rotation.rotate(keyring, DEFAULT, lambda *_: None), interfere)
     store.keys.reencrypt()

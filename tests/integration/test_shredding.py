@@ -6,12 +6,13 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore import DecryptionError, KeyRing, SecretClient
+from secretstore.crypto.envelope import shredded
 from secretstore.domain.names import Namespace
 from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.service import rotation
 from secretstore.service.flows import InTransaction
 from tests.support.faces import Face
-from tests.support.keys import stored_rows
+from tests.support.keys import drive, stored_rows
 from tests.support.threads import in_thread, number, wait_until_blocked
 
 DEFAULT = Namespace("default")
@@ -19,6 +20,12 @@ WHY = "was shredded: its data key was destroyed"
 _CIPHERTEXTS = """
     SELECT (SELECT count(*) FROM secretstore.secret_store WHERE namespace = 'default' AND value ? 'data')
          + (SELECT count(*) FROM secretstore.secret_version WHERE namespace = 'default' AND value ? 'data')
+"""
+
+_ENVELOPES = """
+    SELECT 'head', key, version, value::text FROM secretstore.secret_store WHERE namespace = 'default'
+    UNION ALL
+    SELECT 'history', key, version, value::text FROM secretstore.secret_version WHERE namespace = 'default' ORDER BY 1, 2, 3
 """
 
 
@@ -135,13 +142,32 @@ def test_a_writer_waits_for_shredding(
 ) -> None:
     """Second order: a writer with the data key in memory, while that is being destroyed, seals under a new one."""
     with Session(engine) as session:
-        DataKeyRepository(session, DEFAULT).shred({"v": 1, "alg": "shredded"})
+        DataKeyRepository(session, DEFAULT).shred(shredded())
         with in_thread(lambda: filled.set_secret("late", "kept")) as written:
             wait_until_blocked(raw)
             session.commit()
     assert written.result().version == 1
     # Whoever has the destroyed key in memory could read what it had sealed.
     assert SecretClient(engine, KeyRing.from_text(master_key)).get_secret("late") == "kept"
+
+
+@pytest.mark.parametrize("moment", range(2, 9))
+def test_a_rotation_seals_nothing_under_a_shredded_data_key(
+    filled: SecretClient, keyring: KeyRing, raw: psycopg.Connection, moment: int
+) -> None:
+    """Between any two of its steps the data keys may be destroyed: what it has not replaced by then it leaves alone."""
+    envelopes: list[tuple[object, ...]] = []
+
+    def interfere(step: int) -> None:
+        if step == moment:
+            with Session(filled.engine) as session, session.begin():
+                DataKeyRepository(session, DEFAULT).shred(shredded())
+            envelopes.extend(raw.execute(_ENVELOPES).fetchall())
+
+    drive(filled, rotation.rotate(keyring, DEFAULT, lambda *_: None), interfere)
+
+    assert len(envelopes) == 501
+    assert raw.execute(_ENVELOPES).fetchall() == envelopes
 
 
 def test_a_namespace_without_data_keys_can_be_shredded(store: SecretClient) -> None:

@@ -4,10 +4,13 @@ import threading
 from collections.abc import Callable, Mapping
 
 import psycopg
+from sqlalchemy.orm import Session
 
-from secretstore import KeyRing, MasterKeyError
+from secretstore import KeyRing, MasterKeyError, SecretClient
 from secretstore.crypto.local import LocalMasterKey, generate_master_key
+from secretstore.domain.key_records import Reencryption
 from secretstore.domain.protocols import DataKeyPlace
+from secretstore.service.flows import Flow, Outside
 
 _STORED = """
     SELECT 'head', namespace, key, version, labels::text, expires_at, deleted_at, created_at, created_by, updated_at, updated_by
@@ -64,3 +67,22 @@ def ring_of(*key_texts: str) -> KeyRing:
 def stored_rows(raw: psycopg.Connection) -> list[tuple[object, ...]]:
     """Everything that is stored of secrets, current and old, but their envelopes."""
     return raw.execute(_STORED).fetchall()
+
+
+def drive(store: SecretClient, flow: Flow[Reencryption], between: Callable[[int], object]) -> Reencryption:
+    """Carry out a flow as a client does, and call a function before each step with its number."""
+    answer: object = None
+    number_of_step = 0
+    while True:
+        try:
+            step = flow.send(answer)
+        except StopIteration as end:
+            done: Reencryption = end.value
+            return done
+        between(number_of_step)
+        number_of_step += 1
+        if isinstance(step, Outside):
+            answer = step.do()
+            continue
+        with Session(store.engine) as session, session.begin():
+            answer = step.do(session)
