@@ -27,6 +27,16 @@ class StoredValue:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A secret as it is stored, also one that readers do not see, and when it last changed."""
+
+    value: StoredValue
+    updated_at: datetime
+    is_deleted: bool
+    is_live: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoredDataKey:
     """A data key as it is stored, and where it stands."""
 
@@ -70,6 +80,14 @@ class NewVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """When a secret was first written, and when it last changed, in the place that it comes from."""
+
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A range of keys: those that begin with `prefix` and come after `after`."""
 
@@ -107,6 +125,11 @@ class SecretRepository:
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""
         return [_stored_value(row) for row in self._execute(statements.select_values(), keys=list(keys))]
+
+    def find_stored(self, keys: Sequence[Key]) -> dict[Key, StoredSecret]:
+        """Return those secrets that were ever written, deleted and expired ones too."""
+        rows = self._execute(statements.select_stored(), keys=list(keys))
+        return {row.key: StoredSecret(_stored_value(row), row.updated_at, row.is_deleted, row.is_live) for row in rows}
 
     def list_values(self, page: Page) -> list[StoredValue]:
         """Return a page of envelopes by key."""
@@ -157,13 +180,15 @@ class SecretRepository:
         expires_at: datetime | None,
         was_deleted: bool | None,
         actor: str | None,
+        times: Sequence[Times] | None = None,
     ) -> list[SecretInfo]:
         """Write heads, history and change events; return those whose head was still the one before.
 
         The others are locked by now: read their heads again and write once more.
+        With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
         rows = self._execute(
-            statements.write_secrets(),
+            statements.write_secrets() if times is None else statements.import_secrets(),
             keys=[new.key for new in versions],
             versions=[new.version for new in versions],
             envelopes=[new.envelope for new in versions],
@@ -172,6 +197,7 @@ class SecretRepository:
             expires_at=expires_at,
             was_deleted=was_deleted,
             actor=actor,
+            **_arrays_of(times),
         )
         return [_info(row) for row in rows]
 
@@ -196,6 +222,15 @@ def list_active_data_keys(session: Session) -> list[StoredDataKey]:
     with translated():
         rows = session.connection().execute(statements.select_active_data_keys())
         return [StoredDataKey(DataKeyPlace(row.namespace, row.id), row.wrapped) for row in rows]
+
+
+def _arrays_of(times: Sequence[Times] | None) -> dict[str, object]:
+    if times is None:
+        return {}
+    return {
+        "created_ats": [moment.created_at for moment in times],
+        "updated_ats": [moment.updated_at for moment in times],
+    }
 
 
 def _stored_value(row: Row[Any]) -> StoredValue:
