@@ -9,7 +9,7 @@ from secretstore.cli import output
 from secretstore.cli.exit_codes import CommandError
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 from secretstore.errors import ConfigurationError, MasterKeyError
-from secretstore.integrations.triggerdev import Report, import_table, open_table, parse_encryption_key
+from secretstore.integrations.triggerdev import Report, SkipReason, import_table, open_table, parse_encryption_key
 from secretstore.settings import TriggerdevSettings, load_triggerdev_settings
 
 _PASSWORD = re.compile(r"//[^/?@]*:[^/?@]+@|[?&](ssl)?password=", re.IGNORECASE)
@@ -87,6 +87,8 @@ def _show(report: Report, *, dry_run: bool) -> None:
     more = report.skipped.total() - len(report.first_skipped)
     if more:
         output.say(f"and {more} more")
+    if report.skipped[SkipReason.PLAINTEXT]:
+        output.say("add --allow-plaintext to import also what trigger.dev holds in plain text")
     if dry_run:
         output.say("dry run: nothing was written")
 

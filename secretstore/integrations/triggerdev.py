@@ -8,8 +8,8 @@ taken as bytes, over JSON text.  A row of version 1 holds plain JSON, and so doe
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -156,7 +156,7 @@ class TriggerdevTable:
         statement = select(func.count()).select_from(self._table).where(self._begins_with(prefix))
         return int(self._connection.execute(statement).scalar_one())
 
-    def chunks(self, prefix: str = "", *, size: int = CHUNK_ROWS) -> Iterator[list[SourceRow]]:
+    def chunks(self, prefix: str = "", *, size: int = CHUNK_ROWS) -> Generator[list[SourceRow]]:
         """Fetch rows in the order of their keys, a few at a time, from a cursor of the server."""
         columns = self._table.c
         statement = (
@@ -171,9 +171,10 @@ class TriggerdevTable:
             .order_by(columns.key, columns.updatedAt.desc())
         )
         options = {"yield_per": min(size, _FETCHED_ROWS)}
-        rows = (SourceRow(*row) for row in self._connection.execute(statement, execution_options=options))
-        # trigger.dev has one row for each key; of a table that lost its unique index, the newest counts.
-        return _chunks((next(same) for _, same in groupby(rows, attrgetter("key"))), size)
+        with self._connection.execute(statement, execution_options=options) as found:
+            rows = (SourceRow(*row) for row in found)
+            # trigger.dev has one row for each key; of a table that lost its unique index, the newest counts.
+            yield from _chunks((next(same) for _, same in groupby(rows, attrgetter("key"))), size)
 
     def _begins_with(self, prefix: str) -> ColumnElement[bool]:
         return func.starts_with(self._table.c.key, parse_prefix(prefix))
@@ -224,13 +225,14 @@ def import_table(
     """
     report = Report()
     engine = store.engine.execution_options(postgresql_readonly=True) if dry_run else store.engine
-    for chunk in table.chunks(prefix, size=chunk_rows):
-        with translated(), Session(engine) as session, session.begin():
-            service = store.bind(session)
-            opened = list(_opened(service, chunk, key, report, allow_plaintext=allow_plaintext))
-            outcomes = import_secrets(service, opened, dry_run=dry_run)
-        report.add(outcomes)
-        on_rows(len(chunk))
+    with closing(table.chunks(prefix, size=chunk_rows)) as chunks:
+        for chunk in chunks:
+            with translated(), Session(engine) as session, session.begin():
+                service = store.bind(session)
+                opened = list(_opened(service, chunk, key, report, allow_plaintext=allow_plaintext))
+                outcomes = import_secrets(service, opened, dry_run=dry_run)
+            report.add(outcomes)
+            on_rows(len(chunk))
     return report
 
 

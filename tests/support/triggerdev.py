@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import psycopg
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tests.support.server import Server
-
 ENCRYPTION_KEY = "ae13021afef0819c3a307ad487071c06"
 CREATED = "2023-05-01 10:00:00.123"
 UPDATED = "2024-06-02 11:30:00.456"
@@ -58,9 +56,11 @@ class Source:
 
 
 @contextmanager
-def triggerdev(server: Server, *, json_type: str = "jsonb", time_type: str = "timestamp(3)") -> Iterator[Source]:
-    """Give an empty trigger.dev, whose columns have the types that Prisma makes, or others."""
-    with server.database() as name, psycopg.connect(server.url(name), autocommit=True) as raw:
+def triggerdev(url: str, json_type: str = "jsonb", time_type: str = "timestamp(3)") -> Iterator[Source]:
+    """Give an empty trigger.dev, in a database that had another one before; Prisma makes columns of these types."""
+    with psycopg.connect(url, autocommit=True) as raw:
+        raw.execute("DROP SCHEMA IF EXISTS public CASCADE")
+        raw.execute("CREATE SCHEMA public")
         raw.execute(
             f"""CREATE TABLE "SecretStore" (
                 "key" text NOT NULL,
@@ -70,4 +70,4 @@ def triggerdev(server: Server, *, json_type: str = "jsonb", time_type: str = "ti
                 "updatedAt" {time_type} NOT NULL)""".encode()
         )
         raw.execute('CREATE UNIQUE INDEX "SecretStore_key_key" ON "SecretStore"("key")')
-        yield Source(server.url(name), raw)
+        yield Source(url, raw)
