@@ -1,7 +1,9 @@
 """How a row of trigger.dev opens, and why one does not."""
 
 import json
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -160,6 +162,24 @@ def test_a_key_of_another_length_is_refused(key: str) -> None:
 def test_a_key_is_its_utf8_bytes() -> None:
     """16 letters of two bytes are a key too."""
     assert open_value(row(json.dumps(sealed("1", "ü" * 16))), parse_encryption_key("ü" * 16)) == 1
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process is somewhere else than in UTC."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_time_without_zone_is_utc_wherever_this_runs(in_tokyo: None) -> None:
+    """Prisma's columns have no time zone, and hold UTC; a time with a zone stays the same moment."""
+    tokyo = timezone(timedelta(hours=9))
+
+    assert triggerdev._utc(datetime(2024, 1, 1, 0, 0, 0)) == datetime(2024, 1, 1, tzinfo=UTC)  # noqa: DTZ001 - as read
+    assert triggerdev._utc(datetime(2024, 1, 1, 9, tzinfo=tokyo)) == datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def test_no_repr_shows_value_or_key() -> None:
