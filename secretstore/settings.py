@@ -1,9 +1,9 @@
 """The one reader of the process's environment."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -13,20 +13,15 @@ from secretstore.crypto.local import read_key_files
 from secretstore.errors import ConfigurationError
 
 PREFIX = "SECRETSTORE_"
+TRIGGERDEV_PREFIX = "TRIGGERDEV_"
+
+_KEYS = frozenset({"keys", "encryption_key"})
 
 
-class Settings(BaseSettings):
-    """What `SECRETSTORE_…` variables say, each also as a file named by `SECRETSTORE_…_FILE`; arguments win over both."""
+class _FromEnvironment(BaseSettings):
+    """Reads variables of one prefix, each also from the file that its variable with `_FILE` names."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    database_url: SecretStr | None = Field(None, description="where the store is: postgresql://…, or `embedded`")
-    namespace: str = Field("default", description="the namespace of calls that name none")
-    keys: SecretStr | None = Field(
-        None, description="master keys as id:base64,…, KMS ARNs or vault:// URLs; the first one encrypts"
-    )
-    actor: str | None = Field(None, description="who is recorded as having made a change; else the database role")
-    format: Literal["table", "json", "yaml"] | None = Field(None, description="how the command line prints data")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     @classmethod
     def settings_customise_sources(  # noqa: PLR0917 - the signature is pydantic's
@@ -41,27 +36,64 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _NamedFiles(settings_cls)
 
 
+class Settings(_FromEnvironment):
+    """What `SECRETSTORE_…` variables say, each also as a file named by `SECRETSTORE_…_FILE`; arguments win over both."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    database_url: SecretStr | None = Field(None, description="where the store is: postgresql://…, or `embedded`")
+    namespace: str = Field("default", description="the namespace of calls that name none")
+    keys: SecretStr | None = Field(None, description="master keys as id:base64,…, ARNs of KMS keys, vault:// URLs")
+    actor: str | None = Field(None, description="who is recorded as having made a change; else the database role")
+    format: Literal["table", "json", "yaml"] | None = Field(None, description="how the command line prints data")
+
+
+class TriggerdevSettings(_FromEnvironment):
+    """What `TRIGGERDEV_…` variables say of the trigger.dev to import from, each also as a file as above."""
+
+    model_config = SettingsConfigDict(env_prefix=TRIGGERDEV_PREFIX)
+
+    database_url: SecretStr | None = Field(None, description="its DATABASE_URL")
+    encryption_key: SecretStr | None = Field(None, description="its ENCRYPTION_KEY")
+
+
+S = TypeVar("S", bound=_FromEnvironment)
+
+
 def load_settings(**arguments: Any) -> Settings:
     """Read the settings; arguments that are None do not count.  Raises `ConfigurationError` or `MasterKeyError`."""
+    return _load(Settings, arguments)
+
+
+def load_triggerdev_settings(**arguments: Any) -> TriggerdevSettings:
+    """Read what is set of trigger.dev, as `load_settings` does."""
+    return _load(TriggerdevSettings, arguments)
+
+
+def _load(settings: type[S], arguments: Mapping[str, Any]) -> S:
     given = {name: value for name, value in arguments.items() if value is not None}
     try:
-        return Settings(**given)
+        return settings(**given)
     except ValidationError as error:
-        wrong = {PREFIX + str(problem["loc"][0]).upper() for problem in error.errors(include_input=False)}
+        wrong = {_variable(settings, str(problem["loc"][0])) for problem in error.errors(include_input=False)}
     raise ConfigurationError(f"{', '.join(sorted(wrong))} has a value that is not allowed")
 
 
+def _variable(settings: type[BaseSettings], name: str) -> str:
+    return f"{settings.model_config.get('env_prefix', '')}{name.upper()}"
+
+
 class _NamedFiles(PydanticBaseSettingsSource):
-    """Reads `SECRETSTORE_…_FILE`."""
+    """Reads `…_FILE`."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - ditto
-        variable = PREFIX + field_name.upper()
+        variable = _variable(self.settings_cls, field_name)
         path = os.environ.get(f"{variable}_FILE")
         if path is None:
             return None, field_name, False
         if variable in os.environ:
             raise ConfigurationError(f"both {variable} and {variable}_FILE are set; keep one of them")
-        read = read_key_files if field_name == "keys" else _read_text
+        read = read_key_files if field_name in _KEYS else _read_text
         return _contents(read, Path(path), f"{variable}_FILE"), field_name, False
 
     def __call__(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of whoever runs it."""
     for name in list(os.environ):
-        if name.startswith("SECRETSTORE_") and not name.startswith("SECRETSTORE_TEST_"):
+        if name.startswith(("SECRETSTORE_", "TRIGGERDEV_")) and not name.startswith("SECRETSTORE_TEST_"):
             monkeypatch.delenv(name)
 
 

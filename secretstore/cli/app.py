@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from secretstore.cli import database, demo, doctor, embedded, keys, output, secrets
+from secretstore.cli import database, demo, doctor, embedded, imports, keys, output, secrets
 from secretstore.cli.exit_codes import CommandError, ExitCode, exit_code_of
 from secretstore.errors import SecretStoreError
 
@@ -45,6 +45,7 @@ app.command("demo")(demo.demo)
 app.add_typer(database.group, name="db")
 app.add_typer(embedded.group, name="embedded")
 app.add_typer(keys.group, name="keys")
+app.add_typer(imports.group, name="import")
 
 
 def run() -> None:

@@ -137,18 +137,22 @@ def waiting(words: str) -> Iterator[None]:
 def progress(words: str) -> Iterator[Callable[[int, int], None]]:
     """Show a person a bar with a rate; the function that is given is told how much is done, and of how much."""
     console = _console(sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    if not console.is_terminal:
+        yield lambda _, __: None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task(printable(words), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class _Rate(ProgressColumn):
-    """How many are done in a second."""
+    """How much is done in a second."""
 
     def render(self, task: Task) -> Text:
-        """Return the rate, or nothing in the beginning."""
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s", style="cyan")
+        """Return the rate of now, or at the end that of the whole."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
 def printable(text: str) -> str:

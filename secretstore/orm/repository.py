@@ -25,6 +25,16 @@ class StoredValue:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A secret as it is stored, also one that readers do not see, and when it last changed."""
+
+    value: StoredValue
+    updated_at: datetime
+    is_deleted: bool
+    is_live: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """What a writer has to know of a key: its version is 0 where nothing was ever written."""
 
@@ -57,6 +67,14 @@ class NewVersion:
     key: Key
     version: int
     envelope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When a secret was first written, and when it last changed, in the place that it comes from."""
+
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,11 @@ class SecretRepository:
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""
         return [_stored_value(row) for row in self._execute(statements.select_values(), keys=list(keys))]
+
+    def find_stored(self, keys: Sequence[Key]) -> dict[Key, StoredSecret]:
+        """Return those secrets that were ever written, deleted and expired ones too."""
+        rows = self._execute(statements.select_stored(), keys=list(keys))
+        return {row.key: StoredSecret(_stored_value(row), row.updated_at, row.is_deleted, row.is_live) for row in rows}
 
     def list_values(self, page: Page) -> list[StoredValue]:
         """Return a page of envelopes by key."""
@@ -139,13 +162,15 @@ class SecretRepository:
         expires_at: datetime | None,
         was_deleted: bool | None,
         actor: str | None,
+        times: Sequence[Times] | None = None,
     ) -> list[SecretInfo]:
         """Write heads, history and change events; return those whose head was still the one before.
 
         The others are locked by now: read their heads again and write once more.
+        With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
         rows = self._execute(
-            statements.write_secrets(),
+            statements.write_secrets() if times is None else statements.import_secrets(),
             keys=[new.key for new in versions],
             versions=[new.version for new in versions],
             envelopes=[new.envelope for new in versions],
@@ -154,6 +179,7 @@ class SecretRepository:
             expires_at=expires_at,
             was_deleted=was_deleted,
             actor=actor,
+            **_arrays_of(times),
         )
         return [_info(row) for row in rows]
 
@@ -166,6 +192,15 @@ class SecretRepository:
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self.session, statement, namespace=self.namespace, **parameters)
+
+
+def _arrays_of(times: Sequence[Times] | None) -> dict[str, object]:
+    if times is None:
+        return {}
+    return {
+        "created_ats": [moment.created_at for moment in times],
+        "updated_ats": [moment.updated_at for moment in times],
+    }
 
 
 def _stored_value(row: Row[Any]) -> StoredValue:

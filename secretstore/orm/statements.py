@@ -5,7 +5,9 @@ they run unchanged behind a pooler, on replicas and on tables distributed by nam
 of the database in `DO UPDATE SET`, no `SELECT *`, no state of the session.
 """
 
+from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -51,6 +53,11 @@ _INFO = tuple(
         *("updated_at", "created_by", "expires_at", "deleted_at"),
     )
 )
+# What a write has of each row.
+_WRITTEN: Mapping[str, type[TypeEngine[Any]]] = MappingProxyType(
+    {"key": Text, "version": BigInteger, "envelope": Text, "event_id": Uuid}
+)
+_TIMES = ("created_at", "updated_at")
 
 
 def parameters(**values: object) -> dict[str, object]:
@@ -194,6 +201,16 @@ def select_heads() -> Executable:
 
 
 @cache
+def select_stored() -> Executable:
+    """What an import compares with: many secrets as they are stored, also those that readers do not see."""
+    return select(
+        *(_SECRET[name] for name in ("key", "version", "value", "updated_at")),
+        SecretStore.deleted_at.is_not(None).label("is_deleted"),
+        _is_live().label("is_live"),
+    ).where(SecretStore.namespace == _namespace(), SecretStore.key == _keys())
+
+
+@cache
 def write_secrets() -> Executable:
     """Write heads, history and change events in one statement, and answer with the heads that were written.
 
@@ -201,29 +218,31 @@ def write_secrets() -> Executable:
     only where that has not changed either.  Every head that is there is locked, written or not, in the order of the keys:
     two batches that share keys never wait for each other in a circle.
     """
-    rows = _rows_to_write()
-    head = _write_heads(rows)
+    return _write("set", _unnested(**_WRITTEN), with_times=False)
+
+
+@cache
+def import_secrets() -> Executable:
+    """Do as `write_secrets` does, with times that come with the rows; a head that changed at that time or later stays."""
+    rows = _unnested(**_WRITTEN, **dict.fromkeys(_TIMES, DateTime(timezone=True)))
+    return _write("import", rows, with_times=True)
+
+
+def _write(action: str, rows: NamedFromClause, *, with_times: bool) -> Executable:
+    head = _write_heads(rows, with_times=with_times)
     history = _copy_to_history(head)
-    events = _record_changes(head, rows, "set")
+    events = _record_changes(head, rows, action)
     return select(*(head.c[info.name] for info in _INFO)).add_cte(history, events)
 
 
-def _rows_to_write() -> NamedFromClause:
-    return (
-        func.unnest(
-            parameter("keys", ARRAY(Text)),
-            parameter("versions", ARRAY(BigInteger)),
-            parameter("envelopes", ARRAY(Text)),
-            parameter("event_ids", ARRAY(Uuid)),
-        )
-        .table_valued(
-            column("key", Text), column("version", BigInteger), column("envelope", Text), column("event_id", Uuid)
-        )
-        .render_derived(name="rows")
-    )
+def _unnested(**columns: TypeEngine[Any] | type[TypeEngine[Any]]) -> NamedFromClause:
+    """Return rows from one array for each column; the parameter of an array is named like its column, with an s."""
+    arrays = (parameter(f"{name}s", ARRAY(type_)) for name, type_ in columns.items())
+    named = (column(name, type_) for name, type_ in columns.items())
+    return func.unnest(*arrays).table_valued(*named).render_derived(name="rows")
 
 
-def _write_heads(rows: NamedFromClause) -> CTE:
+def _write_heads(rows: NamedFromClause, *, with_times: bool) -> CTE:
     labels = parameter("labels", JSONB(none_as_null=True))
     actor = func.coalesce(parameter("actor", Text), func.current_user())
     new = {
@@ -235,6 +254,7 @@ def _write_heads(rows: NamedFromClause) -> CTE:
         "expires_at": parameter("expires_at", DateTime(timezone=True)),
         "created_by": actor,
         "updated_by": actor,
+        **{name: rows.c[name] for name in _TIMES if with_times},
     }
     statement = upsert(SecretStore).from_select(
         list(new),
@@ -253,6 +273,7 @@ def _write_heads(rows: NamedFromClause) -> CTE:
             where=and_(
                 SecretStore.version == excluded.version - 1,
                 or_(was_deleted.is_(None), SecretStore.deleted_at.is_not(None) == was_deleted),
+                SecretStore.updated_at < excluded.updated_at if with_times else true(),
             ),
         )
         .returning(*_INFO, _SECRET.value, _SECRET.updated_by)
@@ -283,7 +304,7 @@ def _record_changes(changed: CTE, rows: NamedFromClause, action: str) -> CTE:
 @cache
 def delete_secrets() -> Executable:
     """Mark secrets as deleted and record it, and answer with how many there were; locks in the order of the keys."""
-    rows = _rows_to_delete()
+    rows = _unnested(key=Text, event_id=Uuid)
     found = (
         select(_SECRET.namespace, _SECRET.key)
         .where(SecretStore.namespace == _namespace(), SecretStore.key == _keys(), _is_live())
@@ -303,11 +324,3 @@ def delete_secrets() -> Executable:
         .cte("head")
     )
     return select(func.count()).select_from(head).add_cte(_record_changes(head, rows, "delete"))
-
-
-def _rows_to_delete() -> NamedFromClause:
-    return (
-        func.unnest(parameter("keys", ARRAY(Text)), parameter("event_ids", ARRAY(Uuid)))
-        .table_valued(column("key", Text), column("event_id", Uuid))
-        .render_derived(name="rows")
-    )

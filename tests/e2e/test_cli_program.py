@@ -10,7 +10,7 @@ from secretstore import KeyRing, SecretClient
 from tests.e2e.conftest import DEADLINE_SECONDS, PROGRAM, CommandLine
 from tests.support.server import Server
 
-COMMANDS = ("set", "get", "list", "describe", "delete", "doctor", "demo", "db", "embedded", "keys")
+COMMANDS = ("set", "get", "list", "describe", "delete", "doctor", "demo", "db", "embedded", "keys", "import")
 
 
 def test_help_names_every_command_on_one_line(bare_cli: CommandLine) -> None:

@@ -132,3 +132,12 @@ def test_words_cannot_steer_a_terminal(capfd: pytest.CaptureFixture[str]) -> Non
     output.complain("a\nb\x1b[31m\x9b[bold]ü")
 
     assert capfd.readouterr().err == "error: a\\nb\\x1b[31m\\x9b[bold]ü\n"
+
+
+def test_progress_in_a_pipe_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    """Only a terminal gets a bar."""
+    with output.progress("importing") as report:
+        report(2, 3)
+        report(3, 3)
+
+    assert capfd.readouterr() == ("", "")

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from secretstore.errors import ConfigurationError, MasterKeyError, SecretStoreError
-from secretstore.settings import Settings, load_settings
+from secretstore.settings import Settings, load_settings, load_triggerdev_settings
 
 URL = "postgresql://app:hunter2@db/app"
 GIVEN = {"DATABASE_URL": URL, "NAMESPACE": "prod", "KEYS": "a:aHVudGVyMg==", "ACTOR": "me", "FORMAT": "json"}
@@ -179,3 +179,40 @@ def test_no_env_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
 
     assert load_settings().namespace == "default"
+
+
+TRIGGERDEV = pytest.mark.parametrize(
+    ("name", "field"), [("DATABASE_URL", "database_url"), ("ENCRYPTION_KEY", "encryption_key")]
+)
+
+
+@TRIGGERDEV
+def test_what_is_set_of_trigger_dev_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, field: str
+) -> None:
+    """`TRIGGERDEV_…` and `TRIGGERDEV_…_FILE` are read like our own, not both, and only under that prefix."""
+    monkeypatch.setenv(f"SECRETSTORE_{name}", "ours")
+    assert getattr(load_triggerdev_settings(), field) is None
+    monkeypatch.setenv(f"TRIGGERDEV_{name}_FILE", str(named_file(tmp_path, "hunter2\n")))
+    read = load_triggerdev_settings()
+    assert getattr(read, field).get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(read)
+    assert getattr(load_triggerdev_settings(**{field: "given"}), field).get_secret_value() == "given"
+
+    monkeypatch.setenv(f"TRIGGERDEV_{name}", "other")
+    with pytest.raises(ConfigurationError, match=f"both TRIGGERDEV_{name} and TRIGGERDEV_{name}_FILE are set"):
+        load_triggerdev_settings()
+
+
+def test_a_wrong_setting_of_trigger_dev_is_named_by_its_variable() -> None:
+    """The prefix in the error is that of the variable."""
+    with pytest.raises(ConfigurationError, match=r"^TRIGGERDEV_DATABASE_URL has a value that is not allowed$"):
+        load_triggerdev_settings(database_url=["hunter2"])
+
+
+def test_trigger_devs_key_file_is_not_for_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It opens as much as a master key does."""
+    monkeypatch.setenv("TRIGGERDEV_ENCRYPTION_KEY_FILE", str(named_file(tmp_path, "hunter2", 0o644)))
+
+    with pytest.raises(MasterKeyError, match="run `chmod 600"):
+        load_triggerdev_settings()

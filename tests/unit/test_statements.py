@@ -66,7 +66,8 @@ def sql(name: str) -> str:
 
 def test_the_statements_are_found() -> None:
     """The list that the other tests go through is that of the module."""
-    expected = {"select_value", "select_values", "select_heads", "write_secrets", "delete_secrets", *OF_ALL_NAMESPACES}
+    writing = {"write_secrets", "import_secrets", "delete_secrets"}
+    expected = {"select_value", "select_values", "select_stored", "select_heads", *writing, *OF_ALL_NAMESPACES}
 
     assert expected <= BUILDERS.keys()
     assert len(BUILDERS) >= 38
@@ -107,7 +108,9 @@ def test_a_statement_names_its_columns(name: str) -> None:
 @EACH
 def test_no_value_is_written_into_a_statement(name: str) -> None:
     """All that varies comes as a parameter: the text holds no literal beside states, actions and empty labels."""
-    assert set(re.findall(r"'([^']*)'", sql(name))) <= {"active", "set", "delete", "{}", "shredded", "retired"}
+    assert set(re.findall(r"'([^']*)'", sql(name))) <= {
+        *("active", "set", "import", "delete", "{}", "shredded", "retired")
+    }
 
 
 @EACH
@@ -138,7 +141,7 @@ def test_records_are_read_without_values(name: str) -> None:
     assert not re.search(r"\bvalue\b", sql(name))
 
 
-@pytest.mark.parametrize("name", ["write_secrets", "delete_secrets"])
+@pytest.mark.parametrize("name", ["write_secrets", "import_secrets", "delete_secrets"])
 def test_a_change_and_its_record_are_one_statement(name: str) -> None:
     """Whoever changes a head writes the change event in the same statement."""
     assert "INSERT INTO secretstore.change_event" in sql(name)
@@ -147,10 +150,21 @@ def test_a_change_and_its_record_are_one_statement(name: str) -> None:
 
 def test_rows_are_locked_in_the_order_of_their_keys() -> None:
     """Two batches that share keys cannot wait for each other in a circle."""
-    written, deleted = sql("write_secrets"), sql("delete_secrets")
+    written, imported, deleted = sql("write_secrets"), sql("import_secrets"), sql("delete_secrets")
 
-    assert re.search(r'ORDER BY \(?rows\.key COLLATE "C"\)?\s', written)
+    for statement in (written, imported):
+        assert re.search(r'ORDER BY \(?rows\.key COLLATE "C"\)?\s', statement)
     assert re.search(r"ORDER BY secretstore\.secret_store\.key\s+FOR UPDATE", deleted)
+
+
+def test_only_an_import_brings_its_own_times() -> None:
+    """Times come with the rows of an import, and the later change wins; any other write leaves time to PostgreSQL."""
+    written, imported = sql("write_secrets"), sql("import_secrets")
+
+    assert "updated_at < excluded.updated_at" in imported
+    assert "%(given_created_ats)s" in imported
+    for of_imports in ("updated_at < excluded", "given_created_ats", "given_updated_ats"):
+        assert of_imports not in written
 
 
 def test_a_page_is_a_range_of_the_primary_key() -> None:

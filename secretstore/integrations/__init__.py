@@ -1,0 +1,1 @@
+"""Other systems' own tables and formats, one file for each."""
