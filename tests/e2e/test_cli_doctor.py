@@ -2,10 +2,12 @@
 
 import json
 
+import psycopg
 import pytest
 
 from secretstore import KeyRing, SecretClient, health
 from secretstore.crypto.local import generate_master_key
+from secretstore.service.data_keys import MAX_SEALS
 from secretstore.settings import load_settings
 from tests.e2e.conftest import CommandLine
 
@@ -25,7 +27,7 @@ def test_a_healthy_store_passes_every_check(cli: CommandLine, store: SecretClien
 
     records = json.loads(done.out)
     assert (done.code, done.err) == (0, "")
-    assert [record["name"] for record in records] == ["database", "tables", "key ring", "data keys"]
+    assert [record["name"] for record in records] == ["database", "tables", "key ring", "data keys", "head-room"]
     assert {record["result"] for record in records} == {"ok"}
 
 
@@ -35,7 +37,7 @@ def test_a_sick_store_ends_with_8(cli: CommandLine, empty_database_url: str) -> 
 
     results = [line.split()[0] for line in done.out.splitlines()[1:]]
     assert (done.code, done.err) == (8, "error: failed: tables\n")
-    assert results == ["ok", "FAILED", "skipped", "skipped"]
+    assert results == ["ok", "FAILED", "skipped", "skipped", "skipped"]
     assert "secretstore db upgrade" in done.out
 
 
@@ -46,34 +48,53 @@ def test_a_database_that_is_not_there_fails_the_first_check(url: str, said: str)
     """Without a database nothing else is looked at, and the URL's password is not repeated."""
     checks = found(url, None)
 
-    assert [check.ok for check in checks] == [False, None, None, None]
+    assert [check.ok for check in checks] == [False, None, None, None, None]
     assert said in checks[0].detail
     assert "hunter2" not in repr(checks)
 
 
 def test_a_missing_key_ring_fails_its_check(database_url: str) -> None:
     """Without master keys the tables are well, and the key ring is not."""
-    assert [check.ok for check in found(database_url, None)] == [True, True, False, None]
+    assert [check.ok for check in found(database_url, None)] == [True, True, False, None, None]
 
 
 def test_the_data_keys_of_every_namespace_are_opened(store: SecretClient, database_url: str, master_key: str) -> None:
     """A data key that does not open fails the check, which counts and names such namespaces and no other."""
     for namespace in ("a", "b"):
         store.namespace(namespace).set_secret("k", 1)
-    assert found(database_url, master_key)[-1] == health.Check("data keys", ok=True, detail="the key ring opens all 2")
+    assert found(database_url, master_key)[3] == health.Check("data keys", ok=True, detail="the key ring opens all 2")
 
     stranger = generate_master_key("stranger")
-    with_stranger = SecretClient(store.engine, KeyRing.from_text(stranger), namespace="c")
+    with_stranger = SecretClient(store.engine, KeyRing.from_text(f"{stranger},{master_key}"), namespace="c")
     with_stranger.set_secret("k", 1)
-    last = found(database_url, master_key)[-1]
+    last = found(database_url, master_key)[3]
 
     assert last.ok is False
     assert last.detail.startswith("1 of 3 do not open, of namespace 'c': ")
-    assert found(database_url, f"{master_key},{stranger}")[-1].ok is True
+    assert found(database_url, f"{master_key},{stranger}")[3].ok is True
 
 
 def test_checks_change_nothing(store: SecretClient, database_url: str, master_key: str) -> None:
     """A store without any secret is healthy, and still without data keys after the checks."""
-    assert [check.ok for check in found(database_url, master_key)] == [True] * 4
+    assert [check.ok for check in found(database_url, master_key)] == [True] * 5
 
-    assert found(database_url, master_key)[-1].detail == "the key ring opens all 0"
+    assert found(database_url, master_key)[3].detail == "the key ring opens all 0"
+
+
+def test_the_head_room_of_the_most_used_data_key_is_shown(
+    store: SecretClient, database_url: str, master_key: str, raw: psycopg.Connection
+) -> None:
+    """How much is left is said in per cent, and a data key that is near the bound of AES-GCM fails the check."""
+    store.set_secret("k", 1)
+    use = "INSERT INTO secretstore.data_key_use SELECT namespace, id, gen_random_uuid(), %s FROM secretstore.data_key"
+    raw.execute(use, [MAX_SEALS // 4])
+    store.namespace("little").set_secret("k", 1)
+
+    assert found(database_url, master_key)[-1] == health.Check(
+        "head-room",
+        ok=True,
+        detail="75% of its 268,435,456 seals are left to the most used data key, before it is replaced by itself",
+    )
+    raw.execute(f"{use} WHERE namespace = 'default'".encode(), [8 * MAX_SEALS])
+    assert found(database_url, master_key)[-1].ok is False
+    assert "run `secretstore keys rotate`" in found(database_url, master_key)[-1].detail
