@@ -122,11 +122,8 @@ def rotate(
     Readers and writers go on; versions, times and labels stay.  It may be broken off at any moment: --continue goes on.
     Ends with 5 where values do not open, which then stay under their old data key.
     """
-    if of_all and namespace is not None:
-        raise CommandError("give either --namespace or --all, not both", ExitCode.USAGE)
     wanted = format_of(output_format)
-    with opened_store(database_url, namespace) as store:
-        stores = [store.namespace(name) for name in store.keys.list_namespaces()] if of_all else [store]
+    with opened_namespaces(database_url, namespace, of_all=of_all) as stores:
         if dry_run:
             counted = [_planned(one, goes_on=goes_on) for one in stores]
             output.show_records(counted, ("namespace", "values"), wanted)
@@ -144,17 +141,19 @@ def destroy(
         typer.Argument(metavar="ID…", help="Retired data keys; see `secretstore keys list`.", show_default=False),
     ] = None,
     *,
-    unused: Annotated[bool, typer.Option("--unused", help="All retired ones of it that no value needs.")] = False,
+    unused: Annotated[bool, typer.Option("--unused", help="All retired ones that no value needs.")] = False,
     namespace: NamespaceName = None,
+    of_all: AllNamespaces = False,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Remove retired data keys for good; ends with 8 where a value, old or deleted ones too, needs one."""
-    if bool(data_key_ids) == unused:
-        raise CommandError("give either ids of data keys or --unused", ExitCode.USAGE)
-    with opened_store(database_url, namespace) as store:
-        for data_key_id in data_key_ids or _unused(store):
-            store.keys.destroy(data_key_id)
-            output.say(f"destroyed data key {data_key_id}")
+    if bool(data_key_ids) == unused or (of_all and not unused):
+        raise CommandError("give either ids of data keys or --unused, which alone goes with --all", ExitCode.USAGE)
+    with opened_namespaces(database_url, namespace, of_all=of_all) as stores:
+        for store in stores:
+            for data_key_id in data_key_ids or _unused(store):
+                store.keys.destroy(data_key_id)
+                output.say(f"destroyed data key {data_key_id}")
 
 
 @group.command()
@@ -177,6 +176,15 @@ def shred(
     with opened_store(database_url, namespace) as store, output.progress("shredding") as report:
         shredded = store.keys.shred(on_progress=report)
     output.say(f"shredded {shredded} values of namespace {namespace}; nobody can read them any more")
+
+
+@contextmanager
+def opened_namespaces(url: str | None, namespace: str | None, *, of_all: bool) -> Iterator[list[SecretClient]]:
+    """Open the store on one namespace, or on each that has a data key."""
+    if of_all and namespace is not None:
+        raise CommandError("give either --namespace or --all, not both", ExitCode.USAGE)
+    with opened_store(url, namespace) as store:
+        yield [store.namespace(name) for name in store.keys.list_namespaces()] if of_all else [store]
 
 
 def _rotate(store: SecretClient, *, goes_on: bool) -> Reencryption:

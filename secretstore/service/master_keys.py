@@ -94,7 +94,7 @@ def check_removable(keyring: KeyRing, master_key_id: str) -> Flow[None]:
     needed = [use for use in uses if use.id == master_key_id]
     if needed:
         raise KeyInUseError(
-            f"master key {_named(needed)} is still needed; put another one first into the ring of every process, run "
+            f"master key {_named(needed)}, is still needed; put another one first into the ring of every process, run "
             "`secretstore keys rewrap`, and check again"
         )
     if keyring.master_keys[0].id == master_key_id:

@@ -100,9 +100,9 @@ def test_a_rotation_tells_what_it_did(cli: CommandLine, filled: SecretClient, ra
 
     assert stored_rows(raw) == rows
     assert number(raw, _DATA_KEYS) == 5
-    destroyed = cli("keys", "destroy", "--unused", "-n", "other")
-    assert (destroyed.code, destroyed.err.count("destroyed data key ")) == (0, 2)
-    assert number(raw, _DATA_KEYS) == 3
+    for arguments, destroyed, left in (("-n", "other"), 2, 3), (("--all",), 1, 2):
+        done = cli("keys", "destroy", "--unused", *arguments)
+        assert (done.code, done.err.count("destroyed data key "), number(raw, _DATA_KEYS)) == (0, destroyed, left)
 
 
 def test_wrong_calls_are_told(cli: CommandLine, filled: SecretClient, raw: psycopg.Connection) -> None:
@@ -110,7 +110,8 @@ def test_wrong_calls_are_told(cli: CommandLine, filled: SecretClient, raw: psyco
     active = filled.keys.list_data_keys()[0].id
 
     assert cli("keys", "rotate", "--all", "-n", "other").code == 2
-    assert [cli("keys", "destroy").code, cli("keys", "destroy", active, "--unused").code] == [2, 2]
+    wrong_calls = [(), (active, "--unused"), (active, "--all")]
+    assert [cli("keys", "destroy", *arguments).code for arguments in wrong_calls] == [2, 2, 2]
     kept, unknown = cli("keys", "destroy", active), cli("keys", "destroy", "nonsense")
     assert (kept.code, unknown.code) == (8, 8)
     assert "it is the active one" in kept.err

@@ -68,37 +68,37 @@ def test_hex_may_be_upper_case_and_further_members_do_not_matter() -> None:
     assert open_value(row(json.dumps({**parts, "more": 1})), KEY) == [1]
 
 
-@pytest.mark.parametrize(
-    "stored",
-    [
-        envelope(nonce=...),
-        envelope(ciphertext=...),
-        envelope(tag=...),
-        envelope(nonce=1),
-        envelope(tag=None),
-        envelope(ciphertext=["00"]),
-        envelope(nonce="zz" * 12),
-        envelope(nonce="00" * 11),
-        envelope(nonce="00" * 13),
-        envelope(nonce="00 " * 12),
-        envelope(nonce=""),
-        envelope(tag="00" * 15),
-        envelope(tag="00" * 17),
-        envelope(tag="0" * 31),
-        envelope(ciphertext=""),
-        envelope(ciphertext="000"),
-        envelope(ciphertext=MARKER),
-        envelope(ciphertext="\u0660\u0660"),
-        json.dumps([MARKER]),
-        json.dumps(MARKER),
-        "null",
-        "{}",
-        f'{{"nonce": "{MARKER}',
-        "[" * 100_000,
-        "",
-        None,
-    ],
-)
+MALFORMED = [
+    envelope(nonce=...),
+    envelope(ciphertext=...),
+    envelope(tag=...),
+    envelope(nonce=1),
+    envelope(tag=None),
+    envelope(ciphertext=["00"]),
+    envelope(nonce="zz" * 12),
+    envelope(nonce="00" * 11),
+    envelope(nonce="00" * 13),
+    envelope(nonce="00 " * 12),
+    envelope(nonce=""),
+    envelope(tag="00" * 15),
+    envelope(tag="00" * 17),
+    envelope(tag="0" * 31),
+    envelope(ciphertext=""),
+    envelope(ciphertext="000"),
+    envelope(ciphertext=MARKER),
+    envelope(ciphertext="\u0660\u0660"),
+    json.dumps([MARKER]),
+    json.dumps(MARKER),
+    "null",
+    "{}",
+    f'{{"nonce": "{MARKER}',
+    "[" * 100_000,
+    "",
+    None,
+]
+
+
+@pytest.mark.parametrize("stored", MALFORMED, ids=range(len(MALFORMED)))
 def test_a_malformed_value_is_told_as_such(stored: str | None) -> None:
     """Whatever is not nonce, ciphertext and tag in hex of the right lengths is malformed."""
     assert refused(row(stored)) is SkipReason.MALFORMED

@@ -142,7 +142,6 @@ ACCOUNT = Account(id=UUID(int=7))
         ({"a": ACCOUNT}, dict[str, Account]),
         (Accounts([ACCOUNT]), Accounts),
     ],
-    ids=repr,
 )
 def test_a_typed_value_comes_back_equal_by_its_type(value: object, as_type: Any) -> None:
     """What pydantic can read by its type is stored so that it comes back equal, and of the same class."""
