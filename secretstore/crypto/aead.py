@@ -1,6 +1,6 @@
 """AES-256-GCM with nonces from the operating system.
 
-Danger: nothing here knows what it seals.  Only `envelope` may call it, which binds each ciphertext to its place.
+Danger: nothing here knows what it seals.  What is ours is sealed by `envelope`, which binds each ciphertext to its place.
 """
 
 import os

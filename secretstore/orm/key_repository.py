@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,11 +39,19 @@ class MasterKeyUse:
 
 @dataclass(frozen=True, slots=True)
 class SealedValue:
-    """An envelope, and the version of a secret that it is of."""
+    """An envelope, as the JSON text that PostgreSQL has for it, and the version of a secret that it is of."""
 
     key: str
     version: int
-    envelope: Mapping[str, object]
+    data_key_id: str
+    text: str
+
+    @property
+    def envelope(self) -> object:
+        """The envelope as an object, or None where someone has put something there that Python cannot read."""
+        with suppress(ValueError, RecursionError):
+            return json.loads(self.text)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,7 @@ class DataKeyRepository:
             after_version=after[1],
             limit=limit,
         )
-        return [SealedValue(row.key, row.version, row.value) for row in rows]
+        return [SealedValue(row.key, row.version, row.data_key_id, row.text) for row in rows]
 
     def replace_envelopes(self, table: ValueTable, replacements: Sequence[Replacement], *, skip_locked: bool) -> int:
         """Put new envelopes in the place of those that were read, and return how many were still the same."""
@@ -153,7 +162,7 @@ class DataKeyRepository:
             statements.replace_envelopes(table, skip_locked=skip_locked),
             keys=[one.seen.key for one in replacements],
             versions=[one.seen.version for one in replacements],
-            seen=[json.dumps(one.seen.envelope) for one in replacements],
+            seen=[one.seen.text for one in replacements],
             envelopes=[one.envelope for one in replacements],
         )
         return int(replaced.scalar_one())

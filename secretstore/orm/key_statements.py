@@ -301,10 +301,10 @@ def delete_data_key() -> Executable:
 
 @cache
 def select_page_of_sealed(table: ValueTable) -> Executable:
-    """A page of envelopes under some data keys, by key and version."""
+    """A page of envelopes under some data keys, as text, by key and version."""
     after = tuple_(parameter("after_key", Text), parameter("after_version", BigInteger))
     return (
-        select(table.key, table.version, table.value)
+        select(table.key, table.version, table.data_key_id, cast(table.value, Text).label("text"))
         .where(*_sealed(table), tuple_(table.key, table.version) > after)
         .order_by(table.key, table.version)
         .limit(parameter("limit", BigInteger))

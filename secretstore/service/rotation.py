@@ -105,7 +105,7 @@ def shred(keyring: KeyRing, namespace: Namespace, on_progress: OnProgress) -> Fl
     for data_key_id in ids:
         keyring.forget(DataKeyPlace(namespace, data_key_id))
     blanks = {data_key_id: json.dumps(shredded(data_key_id)) for data_key_id in ids}
-    rewriting = _Rewriting(namespace, tuple(ids), lambda value: blanks[str(value.envelope.get("key"))])
+    rewriting = _Rewriting(namespace, tuple(ids), lambda value: blanks[value.data_key_id])
     rewritten = yield from rewriting.run(on_progress)
     return rewritten or 0
 
@@ -145,8 +145,7 @@ def _reseal_under(
     def reseal(value: SealedValue) -> str | None:
         place = ValuePlace(namespace, value.key, value.version)
         try:
-            envelope = Envelope.parse(value.envelope, place)
-            text = open_value(opened[envelope.key_id], envelope, place)
+            text = open_value(opened[value.data_key_id], Envelope.parse(value.envelope, place), place)
         except DecryptionError:
             resealed.unreadable.add(place)
             return None
@@ -167,8 +166,8 @@ def _needed(namespace: Namespace, data_keys: Sequence[StoredDataKey]) -> Flow[li
     """Return those data keys under which there are values: the others may not even open any more."""
 
     def find(session: Session) -> list[StoredDataKey]:
-        repository = DataKeyRepository(session, namespace)
-        return [key for key in data_keys if repository.count_sealed([key.place.data_key_id])]
+        used = {info.id for info in DataKeyRepository(session, namespace).list_infos() if info.values}
+        return [key for key in data_keys if key.place.data_key_id in used]
 
     found: list[StoredDataKey] = yield InTransaction(find)
     return found

@@ -170,6 +170,28 @@ def test_a_rotation_seals_nothing_under_a_shredded_data_key(
     assert raw.execute(_ENVELOPES).fetchall() == envelopes
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"data": 0.1234567890123456789012345}',
+        '{"data": 1e400}',
+        '{"data": ' + "[" * 3000 + "]" * 3000 + "}",
+    ],
+    ids=["many digits", "more than a float", "deep"],
+)
+def test_odd_json_in_the_place_of_an_envelope_stops_nothing(
+    store: SecretClient, raw: psycopg.Connection, odd: str
+) -> None:
+    """What Python reads otherwise than PostgreSQL is passed over by a rotation, and taken away by shredding."""
+    store.set_secrets({"a": 1, "b": 2})
+    raw.execute("UPDATE secretstore.secret_store SET value = value || %s::jsonb WHERE key = 'a'", [odd])
+
+    done = store.keys.rotate()
+    assert (done.values, done.unreadable) == (3, 1)
+    assert store.keys.shred() == 4
+    assert number(raw, _CIPHERTEXTS) == 0
+
+
 def test_a_namespace_without_data_keys_can_be_shredded(store: SecretClient) -> None:
     """There is nothing to do."""
     assert store.keys.shred() == 0
