@@ -33,7 +33,10 @@ from secretstore.service.flows import Flow, InTransaction, Outside
 
 OnProgress = Callable[[int, int], object]
 PAGE = 200
+# Pages of large values have fewer rows, so that what is held at once does not grow with the size of values.
+PAGE_CHARACTERS = 4 * 1024 * 1024
 
+_FIRST_PAGE = 4
 _TABLES: tuple[ValueTable, ...] = (SecretVersion, SecretStore)
 _BEFORE_EVERYTHING = ("", 0)
 _SHOWN_EXAMPLES = 10
@@ -199,18 +202,19 @@ class _Rewriting:
         """Go through both tables once; return how many values there were to replace."""
         found = 0
         for table in _TABLES:
-            after = _BEFORE_EVERYTHING
-            while page := (yield InTransaction(partial(self._list, table, after))):
+            after, limit = _BEFORE_EVERYTHING, _FIRST_PAGE
+            while page := (yield InTransaction(partial(self._list, table, after, limit))):
                 replacements: list[Replacement] = yield Outside(partial(self._replacements, page))
                 if not (yield InTransaction(partial(self._replace, table, replacements, skip_locked=skip_locked))):
                     return None
                 found += len(replacements)
                 after = (page[-1].key, page[-1].version)
+                limit = _next_limit(page, limit)
                 report()
         return found
 
-    def _list(self, table: ValueTable, after: tuple[str, int], session: Session) -> list[SealedValue]:
-        return self._repository(session).list_sealed(table, self.data_key_ids, after=after, limit=PAGE)
+    def _list(self, table: ValueTable, after: tuple[str, int], limit: int, session: Session) -> list[SealedValue]:
+        return self._repository(session).list_sealed(table, self.data_key_ids, after=after, limit=limit)
 
     def _replacements(self, page: Sequence[SealedValue]) -> list[Replacement]:
         made = [(value, self.make(value)) for value in page]
@@ -231,3 +235,9 @@ class _Rewriting:
 
     def _repository(self, session: Session) -> DataKeyRepository:
         return DataKeyRepository(session, self.namespace)
+
+
+def _next_limit(page: Sequence[SealedValue], limit: int) -> int:
+    """Return how many rows the next page may have, going by the size of those of the last one."""
+    average = sum(len(value.text) for value in page) // len(page)
+    return max(1, min(PAGE, 2 * limit, PAGE_CHARACTERS // average))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,8 +17,9 @@ from secretstore.crypto.envelope import ValuePlace, seal_value
 from secretstore.domain.key_records import DataKeyInfo, Reencryption
 from secretstore.domain.names import Namespace, parse_key
 from secretstore.domain.protocols import DataKeyPlace
-from secretstore.orm.key_repository import DataKeyRepository
+from secretstore.orm.key_repository import DataKeyRepository, SealedValue
 from secretstore.service import rotation
+from secretstore.service.typed import MAX_VALUE_BYTES
 from tests.support.faces import async_engine
 from tests.support.keys import drive, stored_rows
 from tests.support.threads import answers, in_thread, number, run_together, wait_until_blocked
@@ -398,6 +400,26 @@ def test_what_would_be_reencrypted_is_counted_and_left_alone(filled: SecretClien
     assert number(raw, "SELECT count(*) FROM secretstore.data_key") == 2
     assert filled.keys.rotate().values == 502
     assert filled.keys.count_to_reencrypt() == 0
+
+
+def test_pages_of_large_values_are_small(store: SecretClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held at once is bounded, also where every value is as large as it may be."""
+    store.set_secrets({f"k{n:02}": "x" * (MAX_VALUE_BYTES - 2) for n in range(24)})
+    store.set_secrets({f"small{n:03}": n for n in range(300)})
+    held: list[tuple[int, int]] = []
+    find = DataKeyRepository.list_sealed
+
+    def note(*args: Any, **options: Any) -> list[SealedValue]:
+        page = find(*args, **options)
+        held.append((len(page), sum(len(value.text) for value in page)))
+        return page
+
+    monkeypatch.setattr(DataKeyRepository, "list_sealed", note)
+    assert store.keys.rotate().values == 648
+
+    assert max(characters for _, characters in held) <= rotation.PAGE_CHARACTERS * 2
+    assert max(rows for rows, _ in held) > 50
+    assert store.get_secret("k23") == "x" * (MAX_VALUE_BYTES - 2)
 
 
 _PROGRAM = """
