@@ -473,7 +473,7 @@ def test_shredded_data_keys_need_no_master_key(engine: Engine, few: ThreeKeys) -
     ("master_key_id", "reason"),
     [
         pytest.param(
-            "old", r"'old', which wraps 1 data key \(one is of namespace 'old'\) is still needed", id="needed"
+            "old", r"'old', which wraps 1 data key \(one is of namespace 'old'\), is still needed", id="needed"
         ),
         pytest.param("new", "'new' stands first in the ring", id="first in the ring"),
     ],
