@@ -106,11 +106,11 @@ class SecretRepository:
         self.session = session
         self.namespace: Namespace = parse_namespace(namespace)
 
-    def find_value(self, key: Key, version: int | None = None) -> list[StoredValue]:
-        """Return the envelope of a secret in its current or a given version; none where it is not there."""
+    def find_value(self, key: Key, version: int | None = None) -> StoredValue | None:
+        """Return the envelope of a secret that is there, in its current or a given version."""
         statement = statements.select_value() if version is None else statements.select_value_of_version()
-        rows = self._execute(statement, key=key, **({} if version is None else {"version": version}))
-        return [_stored_value(row) for row in rows]
+        row = self._execute(statement, key=key, **({} if version is None else {"version": version})).one_or_none()
+        return None if row is None else _stored_value(row)
 
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from secretstore.domain.names import Key, parse_key
 from secretstore.errors import StoreUnavailableError
 from secretstore.orm.repository import StoredSecret, Times
+from secretstore.service.data_keys import DataKeyGoneError
 from secretstore.service.synchronous import SecretService
 from secretstore.service.typed import from_json_as
 
@@ -69,6 +70,14 @@ def import_secrets(service: SecretService, secrets: Iterable[Incoming], *, dry_r
 
 
 def _decide(service: SecretService, secrets: Collection[Incoming]) -> dict[Key, Outcome]:
+    try:
+        return _compare(service, secrets)
+    except DataKeyGoneError:
+        # As for every reader, whose data key may be destroyed after a rotation.
+        return _compare(service, secrets)
+
+
+def _compare(service: SecretService, secrets: Collection[Incoming]) -> dict[Key, Outcome]:
     stored = service._repository.find_stored([secret.key for secret in secrets])
     return {secret.key: _outcome(service, secret, stored.get(secret.key)) for secret in secrets}
 

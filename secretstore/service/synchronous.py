@@ -168,8 +168,12 @@ class SecretService:
 
     def _read(self, key: str, as_type: Any, version: int | None) -> Any:
         wanted, wanted_version = parse_key(key), _checked_version(version)
-        found = self._open_all(lambda: self._repository.find_value(wanted, wanted_version), as_type)
-        return found.get(wanted, _MISSING)
+
+        def find() -> list[StoredValue]:
+            stored = self._repository.find_value(wanted, wanted_version)
+            return [] if stored is None else [stored]
+
+        return self._open_all(find, as_type).get(wanted, _MISSING)
 
     def _open_all(self, find: Callable[[], Sequence[StoredValue]], as_type: Any) -> dict[str, Any]:
         try:
