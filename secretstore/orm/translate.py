@@ -84,7 +84,10 @@ _BY_WORDS: tuple[tuple[str, type[SecretStoreError], str], ...] = (
 
 
 class translated:  # noqa: N801 - reads as a verb: `with translated():`
-    """Turn every database error of the block into one of ours, which keeps nothing of the original."""
+    """Turn every database error of the block into one of ours, which keeps nothing of the original.
+
+    An error that came up while the block was being left because of Ctrl-C, an exit or a cancelled task does not hide that.
+    """
 
     def __enter__(self) -> None:
         """Begin to watch."""
@@ -93,11 +96,19 @@ class translated:  # noqa: N801 - reads as a verb: `with translated():`
         self, _: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
         """Raise our error in place of theirs; any other error passes as it is."""
-        ours = _ours(error)
+        theirs = _ours(error)
+        ours = theirs and (_interruption_behind(error) or theirs)
         # This frame becomes a part of our error's traceback, and some tools show the locals of every frame.
         del error, frames
         if ours is not None:
             _raise_alone(ours)
+
+
+def _interruption_behind(error: BaseException | None) -> BaseException | None:
+    """Return what told the program to end before the error came up, as when a roll back fails on a busy connection."""
+    while error is not None and isinstance(error, Exception):
+        error = error.__context__
+    return error
 
 
 def _ours(error: BaseException | None) -> SecretStoreError | None:
@@ -154,7 +165,7 @@ def _unknown(state: str | None) -> SecretStoreError:
     return SecretStoreError(f"PostgreSQL refused a statement of the secret store ({where}); its server log says why")
 
 
-def _raise_alone(error: SecretStoreError) -> NoReturn:
+def _raise_alone(error: BaseException) -> NoReturn:
     try:
         raise error from None
     finally:

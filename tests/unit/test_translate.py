@@ -1,5 +1,6 @@
 """Errors of the driver become errors of the library, and nothing of the original is left."""
 
+import asyncio
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -211,3 +212,23 @@ def test_the_words_of_a_failed_connection_decide(said: str, kind: type[SecretSto
         raise original
     assert words in str(caught.value)
     assert "at db\ufffd:5432, database 'app', as 'me'" in str(caught.value)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(143), asyncio.CancelledError()], ids=repr)
+def test_an_interruption_is_not_hidden_by_the_error_that_follows(interruption: BaseException) -> None:
+    """Where a roll back fails because the program is being ended, that is what leaves, and nothing of the driver's."""
+
+    def leave() -> None:
+        with translated():
+            try:
+                raise interruption
+            finally:
+                try:
+                    raise psycopg.OperationalError(SAID)
+                except psycopg.Error as error:
+                    raise DBAPIError("ROLLBACK", None, error) from error
+
+    with pytest.raises(type(interruption)) as caught:
+        leave()
+    assert caught.value is interruption
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
