@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,14 +14,11 @@ from secretstore import KeyRing, SecretClient
 from secretstore.crypto.local import LocalMasterKey, generate_master_key
 from tests.e2e.conftest import DEADLINE_SECONDS, PROGRAM, CommandLine
 from tests.support.keys import stored_rows
-from tests.support.threads import number
+from tests.support.threads import number, wait_until_blocked
 
-MANY = 3000
+MANY, HELD_FROM = 1000, 600
+FIRST_HELD = f"k{HELD_FROM:04}"
 _DATA_KEYS = "SELECT count(*) FROM secretstore.data_key"
-_NOT_ACTIVE = """
-    SELECT count(*) FROM secretstore.secret_version v JOIN secretstore.data_key k
-    ON (k.namespace, k.id) = (v.namespace, v.data_key_id) WHERE k.state <> 'active'
-"""
 
 
 @pytest.fixture
@@ -131,36 +127,38 @@ def test_a_value_that_does_not_open_is_told(cli: CommandLine, filled: SecretClie
 
 
 @contextmanager
-def rotating(cli: CommandLine, raw: psycopg.Connection) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a rotation as a command, and wait until it is in its midst."""
+def rotating(cli: CommandLine, url: str, raw: psycopg.Connection) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a rotation as a command, and keep it in its midst, by a transaction that holds the last of the rows."""
     command = [sys.executable, *PROGRAM, "keys", "rotate"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.environment) as child:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while number(raw, _DATA_KEYS) < 2 or number(raw, _NOT_ACTIVE) == MANY:
-            assert time.monotonic() < deadline
-            assert child.poll() is None
-        yield child
+    pipe = subprocess.PIPE
+    with psycopg.connect(url) as holder:
+        holder.execute("SELECT version FROM secretstore.secret_store WHERE key >= %s FOR UPDATE", [FIRST_HELD])
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=cli.environment) as child:
+            wait_until_blocked(raw)
+            yield child
 
 
 @pytest.mark.parametrize("number_of_signal", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_rotation_that_is_ended_in_its_midst_goes_on(
-    cli: CommandLine, store: SecretClient, raw: psycopg.Connection, number_of_signal: signal.Signals
+    cli: CommandLine, store: SecretClient, database_url: str, number_of_signal: signal.Signals
 ) -> None:
     """Killed, interrupted or told to stop, it leaves everything readable, and --continue ends it."""
     values = {f"k{n:04}": n for n in range(MANY)}
     store.set_secrets(values)
 
-    with rotating(cli, raw) as child:
+    with psycopg.connect(database_url, autocommit=True) as raw, rotating(cli, database_url, raw) as child:
         child.send_signal(number_of_signal)
         _, told = child.communicate(timeout=DEADLINE_SECONDS)
-    left = number(raw, _NOT_ACTIVE)
 
-    assert 0 < left < MANY
     assert child.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number_of_signal]
     assert (b"keys rotate --continue" in told) == (number_of_signal is signal.SIGINT)
     assert store.get_secrets_by_prefix("k") == values
+    assert {info.state: info.values for info in store.keys.list_data_keys()} == {
+        "retired": MANY - HELD_FROM,
+        "active": MANY + HELD_FROM,
+    }
     (done,) = json.loads(cli("keys", "rotate", "--continue").out)
-    assert done["values"] == left + MANY
+    assert done["values"] == MANY - HELD_FROM
     assert cli("keys", "destroy", "--unused").code == 0
     assert [info.values for info in store.keys.list_data_keys()] == [2 * MANY]
     assert store.get_secrets_by_prefix("k") == values
