@@ -68,7 +68,8 @@ def test_options_and_formats(importer: CommandLine, source: Source, store: Secre
 
     done = importer.with_(TRIGGERDEV_DATABASE_URL="postgresql://127.0.0.1:1/none")(*IMPORT, *options)
 
-    assert (done.code, done.err) == (0, "")
+    # The server of the tests may have a password, which is then warned of.
+    assert (done.code, [line for line in done.err.splitlines() if not line.startswith("warning: ")]) == (0, [])
     assert yaml.safe_load(done.out) == {"imported": 2, "updated": 0, "unchanged": 0, "skipped": {}}
     assert store.namespace("prod").get_secrets_by_prefix("") == {"a.1": 1, "a.2": 2}
     assert store.list_secret_keys() == []
