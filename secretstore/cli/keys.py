@@ -1,7 +1,8 @@
 """The group `keys`: master keys, and the data keys that they wrap."""
 
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,12 +17,12 @@ from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, fo
 from secretstore.cli.output import Format
 from secretstore.crypto.local import generate_master_key
 from secretstore.domain.key_records import DataKeyInfo, MasterKeyInfo, Reencryption
+from secretstore.errors import StoreUnavailableError
 
 group = typer.Typer(no_args_is_help=True, help="Make, list, check and change master keys and data keys.")
 
 _MASTER_COLUMNS = ("master key", "state", "age", "data keys", "values", "fingerprint")
 _DATA_COLUMNS = ("namespace", "data key", "state", "age", "values", "seals", "master key")
-_GO_ON = "nothing is lost; to go on: secretstore keys rotate --continue"
 
 AllNamespaces = Annotated[bool, typer.Option("--all", help="All namespaces that have a data key.")]
 
@@ -102,7 +103,7 @@ def rewrap(
     """
     with opened_store(database_url, None) as store, output.progress("wrapping data keys") as report:
         rewrapped = store.keys.rewrap(everything=everything, on_progress=report)
-    output.say(f"re-wrapped {rewrapped} data keys")
+    output.say(f"re-wrapped {_counted(rewrapped, 'data key')}")
 
 
 @group.command()
@@ -128,8 +129,10 @@ def rotate(
             counted = [_planned(one, goes_on=goes_on) for one in stores]
             output.show_records(counted, ("namespace", "values"), wanted)
             return
-        with _told_how_to_go_on():
-            done = [_rotate(one, goes_on=goes_on) for one in stores]
+        for one in stores[:1]:
+            # Before anything is changed: without all master keys the values could not be re-encrypted.
+            one.keys.check_complete()
+        done = _rotate_each(stores, goes_on=goes_on)
     output.show_records([asdict(one) for one in done], ("namespace", "data_key_id", "values", "unreadable"), wanted)
     _complain_of_unreadable(done)
 
@@ -175,7 +178,7 @@ def shred(
     _confirm_shredding(namespace, confirm)
     with opened_store(database_url, namespace) as store, output.progress("shredding") as report:
         shredded = store.keys.shred(on_progress=report)
-    output.say(f"shredded {shredded} values of namespace {namespace}; nobody can read them any more")
+    output.say(f"shredded {_counted(shredded, 'value')} of namespace {namespace}; nothing here opens them any more")
 
 
 @contextmanager
@@ -185,6 +188,22 @@ def opened_namespaces(url: str | None, namespace: str | None, *, of_all: bool) -
         raise CommandError("give either --namespace or --all, not both", ExitCode.USAGE)
     with opened_store(url, namespace) as store:
         yield [store.namespace(name) for name in store.keys.list_namespaces()] if of_all else [store]
+
+
+def _rotate_each(stores: Sequence[SecretClient], *, goes_on: bool) -> list[Reencryption]:
+    done: list[Reencryption] = []
+    try:
+        for store in stores:
+            done.append(_rotate(store, goes_on=goes_on))  # noqa: PERF401 - what was done before an error is needed
+    except (KeyboardInterrupt, SystemExit, StoreUnavailableError):
+        output.say(_how_to_go_on([store.keys.namespace for store in stores[len(done) :]]))
+        raise
+    return done
+
+
+def _how_to_go_on(left: Sequence[str]) -> str:
+    words = f"nothing is lost; to go on: secretstore keys rotate --continue --namespace {shlex.quote(left[0])}"
+    return f"{words}; {_counted(len(left) - 1, 'namespace')} after it not begun" if left[1:] else words
 
 
 def _rotate(store: SecretClient, *, goes_on: bool) -> Reencryption:
@@ -201,29 +220,26 @@ def _unused(store: SecretClient) -> list[str]:
     return [info.id for info in infos if info.state == "retired" and not info.values]
 
 
-@contextmanager
-def _told_how_to_go_on() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        output.say(_GO_ON)
-        raise
-
-
 def _complain_of_unreadable(done: list[Reencryption]) -> None:
     examples = [example for one in done for example in one.examples]
     for example in examples:
         output.warn(f"{example} does not open, and stays as it is")
     if examples:
         unreadable = sum(one.unreadable for one in done)
-        raise CommandError(f"{unreadable} values do not open; restore them from a backup", ExitCode.CANNOT_DECRYPT)
+        raise CommandError(
+            f"not re-encrypted: {_counted(unreadable, 'value')}; what was changed by hand comes back from a backup only",
+            ExitCode.CANNOT_DECRYPT,
+        )
 
 
 def _confirm_shredding(namespace: str, confirm: str | None) -> None:
     typed = confirm
     if typed is None:
         if not sys.stdin.isatty():
-            raise CommandError(f"this destroys every value of it; add --confirm {namespace}", ExitCode.USAGE)
+            raise CommandError(
+                f"this destroys every value of namespace {namespace}; to do it, add --confirm {shlex.quote(namespace)}",
+                ExitCode.USAGE,
+            )
         output.warn(f"this destroys every value of namespace {namespace}, old versions too, and cannot be undone")
         output.say("type the name of the namespace to do it")
         typed = sys.stdin.readline().strip()
@@ -246,4 +262,8 @@ def _age(since: datetime | None, now: datetime) -> str:
     if since is None:
         return ""
     days = (now - since).days
-    return f"{days} day{'s' * (days != 1)}" if days else "today"
+    return _counted(days, "day") if days > 0 else "today"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

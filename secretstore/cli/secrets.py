@@ -188,6 +188,9 @@ def _show(store: SecretClient, key: str, version: int | None, *, reveal: bool, w
 def _row(store: SecretClient, key: str, version: int | None, *, masked: bool) -> dict[str, Any]:
     """Return the value beside what is known of that very version."""
     info = _described(store, key)
+    if version is None:
+        # The version of the history is shown, whose number is sure; but what programs read has to open too.
+        store.get_secret_or_raise(key)
     # Read also where it is masked, so that the exit code says whether it opens.
     value = store.get_secret_or_raise(key, version=version or info.version)
     is_current = version in (None, info.version)

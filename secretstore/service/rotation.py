@@ -44,6 +44,10 @@ _SHOWN_EXAMPLES = 10
 
 def rotate(keyring: KeyRing, namespace: Namespace, on_progress: OnProgress) -> Flow[Reencryption]:
     """Give a namespace a new data key, and re-encrypt all its values under it."""
+    before: DataKeysOfNamespace = yield InTransaction(lambda s: DataKeyRepository(s, namespace).list_stored())
+    if before.active is not None:
+        # A ring with other bytes under the same id would make a data key that nobody else can open.
+        yield from _opened(keyring, before.active)
     new = yield Outside(partial(keyring.new_data_key, namespace))
     yield InTransaction(lambda session: DataKeyRepository(session, namespace).replace_active(new.id, new.wrapped))
     return (yield from reencrypt(keyring, namespace, on_progress))

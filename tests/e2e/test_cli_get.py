@@ -2,6 +2,7 @@
 
 import json
 
+import psycopg
 import pytest
 import yaml
 
@@ -110,6 +111,19 @@ def test_what_is_missing_ends_with_3(cli: CommandLine, store: SecretClient, argu
     done = cli("get", *arguments)
 
     assert (done.code, done.out, done.err) == (3, "", f"error: {said}\n")
+
+
+@pytest.mark.parametrize("wanted", ["table", "json"])
+def test_a_changed_row_ends_with_5_in_every_format(
+    cli: CommandLine, store: SecretClient, raw: psycopg.Connection, wanted: str
+) -> None:
+    """Also where the history still has the value: what a program would read is what counts."""
+    store.set_secret("k", VALUE)
+    raw.execute('UPDATE secretstore.secret_store SET value = value || \'{"data": "AAAAAAAAAAAAAAAAAAAAAAAAAAAA"}\'')
+
+    done = cli("get", "k", "--format", wanted)
+
+    assert (done.code, done.out, done.err.count("\n")) == (5, "", 1)
 
 
 @pytest.mark.parametrize("keys", [None, generate_master_key("test")], ids=["none", "wrong"])

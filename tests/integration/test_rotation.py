@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from secretstore import AsyncSecretClient, DecryptionError, KeyInUseError, KeyRing, SecretClient
 from secretstore.crypto.envelope import ValuePlace, seal_value
+from secretstore.crypto.local import generate_master_key
 from secretstore.domain.key_records import DataKeyInfo, Reencryption
 from secretstore.domain.names import Namespace, parse_key
 from secretstore.domain.protocols import DataKeyPlace
@@ -79,6 +80,20 @@ def test_a_rotation_changes_envelopes_and_nothing_else(filled: SecretClient, raw
     assert_all_is_readable(filled)
 
 
+def test_a_ring_of_other_bytes_makes_no_data_key(
+    filled: SecretClient, master_key: str, raw: psycopg.Connection
+) -> None:
+    """With another key under the same id a rotation is refused before it begins, and others go on as before."""
+    impostor = generate_master_key(master_key.partition(":")[0])
+    stranger = SecretClient(filled.engine, KeyRing.from_text(impostor))
+
+    with pytest.raises(DecryptionError, match="these are not the bytes that the key of this id had"):
+        stranger.keys.rotate()
+
+    assert number(raw, "SELECT count(*) FROM secretstore.data_key WHERE namespace = 'default'") == 1
+    assert filled.set_secret("k003", "new").version == 2
+
+
 def test_the_progress_of_a_rotation_ends_with_all(filled: SecretClient) -> None:
     """It is told of from nothing to everything, and never goes back."""
     seen: list[tuple[int, int]] = []
@@ -118,7 +133,7 @@ def test_another_process_goes_on_reading_and_writing(filled: SecretClient, maste
     assert only(keys_by_state(filled)["active"]).values == 503
 
 
-@pytest.mark.parametrize("moment", range(12))
+@pytest.mark.parametrize("moment", range(14))
 def test_a_write_between_any_two_steps_is_kept(
     store: SecretClient, keyring: KeyRing, raw: psycopg.Connection, moment: int
 ) -> None:
@@ -141,7 +156,7 @@ def test_a_write_between_any_two_steps_is_kept(
     assert done.data_key_id == only(keys_by_state(store)["active"]).id
 
 
-@pytest.mark.parametrize("moment", range(12))
+@pytest.mark.parametrize("moment", range(14))
 def test_an_envelope_that_changes_without_a_new_version_is_kept(
     store: SecretClient, keyring: KeyRing, raw: psycopg.Connection, moment: int
 ) -> None:
@@ -162,7 +177,7 @@ def test_an_envelope_that_changes_without_a_new_version_is_kept(
     assert store.get_secret("a", version=1) == "restored"
 
 
-@pytest.mark.parametrize("moment", range(12))
+@pytest.mark.parametrize("moment", range(14))
 def test_another_rotation_between_any_two_steps_does_no_harm(
     store: SecretClient, keyring: KeyRing, raw: psycopg.Connection, moment: int
 ) -> None:
