@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from secretstore.crypto.envelope import data_key_context
 from secretstore.domain.protocols import DataKeyPlace
@@ -58,10 +58,9 @@ class VaultMasterKey:
     @classmethod
     def parse(cls, entry: str) -> Self:
         """Read `vault://host:port/mount/key`, or `vault+http://…` for a server without TLS; raises `MasterKeyError`."""
-        parts = urlsplit(entry)
-        path = _PATH.fullmatch(parts.path)
-        odd = parts.query or parts.fragment or "@" in parts.netloc
-        if path is None or not parts.hostname or odd:
+        parts = _split(entry)
+        path = _PATH.fullmatch(parts.path) if parts else None
+        if parts is None or path is None or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
             raise MasterKeyError(_HOW_TO_WRITE)
         address = f"{_SCHEMES[parts.scheme]}://{parts.netloc}"
         return cls(address, mount=path["mount"], name=path["name"])
@@ -100,20 +99,25 @@ class VaultMasterKey:
         from hvac.exceptions import Forbidden, VaultError  # noqa: PLC0415 - an extra
         from requests.exceptions import RequestException  # noqa: PLC0415 - hvac brings it
 
-        try:
+        problem: DecryptionError | MasterKeyError | None = None
+        for find_token in (self._known_token, self._new_token):
             try:
-                return self._call_with(self._known_token(), call)
-            except Forbidden:
-                return self._call_with(self._new_token(), call)
-        except VaultError as error:
-            # What was sent and answered hangs on the error; only words of ours leave this block.
-            problem = self._refused(error, place)
-        except RequestException as error:
-            problem = MasterKeyError(
-                f"Vault at {self._address} does not answer ({type(error).__name__}), and is needed for {place}",
-                is_temporary=True,
-            )
+                return self._call_with(find_token(), call)
+            except VaultError as error:
+                # What was sent and answered hangs on the error; only words of ours leave this block.
+                problem, may_log_in = self._refused(error, place), isinstance(error, Forbidden)
+            except RequestException as error:
+                problem, may_log_in = self._unanswered(error, place), False
+            if not may_log_in:
+                break
+        assert problem is not None  # noqa: S101 - for the type checker: the loop has at least one turn
         raise problem
+
+    def _unanswered(self, error: Exception, place: DataKeyPlace) -> MasterKeyError:
+        return MasterKeyError(
+            f"Vault at {self._address} does not answer ({type(error).__name__}), and is needed for {place}",
+            is_temporary=True,
+        )
 
     def _call_with(self, token: str, call: Callable[[Any], Any]) -> Any:
         # A client for each call: its session is not made for many threads.
@@ -158,6 +162,8 @@ class VaultMasterKey:
             exceptions.BadGateway,
             exceptions.InternalServerError,
             exceptions.RateLimitExceeded,
+            # Of a proxy in between, such as 504.
+            exceptions.UnexpectedError,
             exceptions.VaultDown,
             exceptions.VaultNotInitialized,
         )
@@ -179,6 +185,13 @@ class VaultMasterKey:
             f"Vault at {self._address} refuses {self.id} ({type(error).__name__}): is there such a mount and such a key, and "
             "does its type know associated data?"
         )
+
+
+def _split(entry: str) -> SplitResult | None:
+    try:
+        return urlsplit(entry)
+    except ValueError:
+        return None
 
 
 def _given_token() -> str | None:

@@ -6,7 +6,9 @@ What stands for AWS here is moto's server over HTTP; it checks the encryption co
 import uuid
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -381,6 +383,43 @@ def test_a_vault_that_cannot_be_reached_is_temporary(vault: Any) -> None:
         assert "does not answer (ReadTimeout)" in str(problem_of(silent))
 
 
+def test_a_login_that_is_lost_leaves_nothing_of_the_refusal(
+    vault: Any, bao: Bao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that was revoked, and no other one in its place: the error says how to log in, and is alone."""
+    key = new_vault_key(vault, bao)
+    monkeypatch.setenv("VAULT_TOKEN", vault.auth.token.create(policies=["root"])["auth"]["client_token"])
+    key.wrap(DATA_KEY, PLACE)
+    vault.auth.token.revoke(key._token)
+    monkeypatch.delenv("VAULT_TOKEN")
+
+    assert "nobody is logged in" in str(problem_of(key))
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_what_a_proxy_answers_passes(vault: Any, status: int) -> None:
+    """Whoever stands between and cannot answer now is tried again later."""
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as proxy:
+        thread = Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            problem = problem_of(VaultMasterKey.parse(f"vault+http://127.0.0.1:{proxy.server_port}/transit/key"))
+        finally:
+            proxy.shutdown()
+            thread.join()
+    assert problem.is_temporary
+
+
 def test_a_sealed_vault_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody has to unseal it, and then the same call succeeds."""
     with running_bao() as sealed:
@@ -407,6 +446,7 @@ def test_a_sealed_vault_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
         "vault://host/transit/key?token=hunter2",
         "vault://host/transit/key#hunter2",
         "vault://host/tran sit/key",
+        "vault://[::1/transit/hunter2",
         "vault:hunter2",
         "vault:aHVudGVyMg==",
     ],
