@@ -1,9 +1,9 @@
 """Your application's secrets in the PostgreSQL that you already run."""
 
-from secretstore.client import AsyncSecretClient, SecretClient
+from secretstore.client import AsyncSecretClient, PastSecretClient, SecretClient
 from secretstore.connect import connect, connect_async
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.records import SecretInfo
+from secretstore.domain.records import Change, SecretInfo, VersionInfo
 from secretstore.errors import (
     ConfigurationError,
     DecryptionError,
@@ -18,14 +18,17 @@ from secretstore.errors import (
     SecretStoreError,
     StoreUnavailableError,
     VersionConflictError,
+    VersionGoneError,
 )
 from secretstore.orm.models import SecretStore
 from secretstore.orm.repository import SecretRepository
-from secretstore.service import AsyncSecretService, SecretService
+from secretstore.service import AsyncPastSecrets, AsyncSecretService, PastSecrets, SecretService
 
 __all__ = [
+    "AsyncPastSecrets",
     "AsyncSecretClient",
     "AsyncSecretService",
+    "Change",
     "ConfigurationError",
     "DecryptionError",
     "InvalidSecretKeyError",
@@ -33,6 +36,8 @@ __all__ = [
     "KeyInUseError",
     "KeyRing",
     "MasterKeyError",
+    "PastSecretClient",
+    "PastSecrets",
     "PermissionDeniedError",
     "ProviderError",
     "SchemaOutOfDateError",
@@ -45,6 +50,8 @@ __all__ = [
     "SecretStoreError",
     "StoreUnavailableError",
     "VersionConflictError",
+    "VersionGoneError",
+    "VersionInfo",
     "connect",
     "connect_async",
 ]

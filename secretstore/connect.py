@@ -9,6 +9,7 @@ from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
 from secretstore.errors import ConfigurationError, MasterKeyError
 from secretstore.keyrings import open_keyring
 from secretstore.orm.engines import make_async_engine, make_engine
+from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 from secretstore.settings import Settings, load_settings
 
@@ -20,6 +21,7 @@ def connect(
     keyring: KeyRing | None = None,
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
+    notify: Notify | None = None,
 ) -> SecretClient:
     """Return a client; what is not given comes from `SECRETSTORE_…` variables.
 
@@ -27,7 +29,7 @@ def connect(
     started, brought up to date, and stopped by `close`.  Otherwise nothing connects before the first call.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
     """
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor)
+    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify)
     database, opened = _open(settings, keyring)
     engine = make_engine(database.url)
 
@@ -41,6 +43,7 @@ def connect(
         namespace=settings.namespace,
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
+        notify=settings.notify,
         on_close=close,
     )
 
@@ -52,9 +55,10 @@ async def connect_async(
     keyring: KeyRing | None = None,
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
+    notify: Notify | None = None,
 ) -> AsyncSecretClient:
     """Return an async client; see `connect`."""
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor)
+    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify)
     database, opened = await asyncio.to_thread(_open, settings, keyring)
     engine = make_async_engine(database.url)
 
@@ -68,6 +72,7 @@ async def connect_async(
         namespace=settings.namespace,
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
+        notify=settings.notify,
         on_close=close,
     )
 

@@ -211,7 +211,7 @@ def _roll_back(store: DemoStore) -> Step:
 def _look_into_the_table(engine: Engine) -> Step:
     with Session(engine) as session:
         row = session.scalars(select(SecretStore).where(SecretStore.key == "db.main")).one()
-        envelope = dict(row.value)
+        envelope = dict(row.value or {})
     shown = {name: _shortened(part) if isinstance(part, str) else part for name, part in envelope.items()}
     is_there = DATABASE.password.get_secret_value() in json.dumps(envelope)
     return Step(

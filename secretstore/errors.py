@@ -2,6 +2,7 @@
 
 SecretStoreError
 ├── SecretNotFoundError        there is no such secret (exit code 3)
+│   └── VersionGoneError       its version of then was pruned, destroyed or purged (3)
 ├── VersionConflictError       `expected_version` is not the version that is stored (4)
 ├── InvalidSecretKeyError      a namespace, key, prefix or label that breaks a limit
 ├── InvalidSecretValueError    a value that is not JSON, too large, or does not fit the type
@@ -31,6 +32,7 @@ __all__ = [
     "SecretStoreError",
     "StoreUnavailableError",
     "VersionConflictError",
+    "VersionGoneError",
 ]
 
 
@@ -50,6 +52,19 @@ class SecretNotFoundError(SecretStoreError):
     def __str__(self) -> str:
         which = "" if self.version is None else f" in version {self.version}"
         return f"there is no secret {self.key!r}{which} in namespace {self.namespace!r}"
+
+
+class VersionGoneError(SecretNotFoundError):
+    """The value that a secret had at that time is gone for good: its version was pruned, destroyed or purged."""
+
+    def __init__(self, namespace: str, key: str, version: int) -> None:
+        super().__init__(namespace, key, version)
+
+    def __str__(self) -> str:
+        return (
+            f"version {self.version} of {self.key!r} in namespace {self.namespace!r} was current then, and its value is "
+            "gone: pruned, destroyed or purged"
+        )
 
 
 class VersionConflictError(SecretStoreError):

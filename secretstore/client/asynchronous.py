@@ -17,6 +17,7 @@ from secretstore.service import AsyncSecretService, SecretService
 from secretstore.service.asynchronous import AsyncSecretMethods
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.flows import Flow, Outside
+from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
 T = TypeVar("T")
@@ -37,10 +38,11 @@ class AsyncSecretClient(AsyncSecretMethods):
         namespace: str = "default",
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
+        notify: Notify = "transaction",
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.engine = engine
-        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes)
+        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify)
         self._on_close = on_close
 
     def bind(self, session: AsyncSession) -> AsyncSecretService:
@@ -52,6 +54,7 @@ class AsyncSecretClient(AsyncSecretMethods):
             namespace=options.namespace,
             actor=options.actor,
             max_value_bytes=options.max_value_bytes,
+            notify=options.notify,
         )
 
     def namespace(self, namespace: str) -> "AsyncSecretClient":

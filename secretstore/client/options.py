@@ -9,6 +9,7 @@ from secretstore.domain.names import Namespace, parse_namespace
 from secretstore.orm.repository import SecretRepository
 from secretstore.service import SecretService
 from secretstore.service.data_keys import PatientKeyRing
+from secretstore.service.synchronous import Notify
 
 
 class RingCheck:
@@ -26,6 +27,7 @@ class ClientOptions:
     namespace: str
     actor: str | None
     max_value_bytes: int
+    notify: Notify
     ring_check: RingCheck = field(default_factory=RingCheck)
 
     def __post_init__(self) -> None:
@@ -50,4 +52,6 @@ class ClientOptions:
 
     def _service(self, session: Session, keyring: KeyRing | PatientKeyRing) -> SecretService:
         repository = SecretRepository(session, namespace=self.namespace)
-        return SecretService(repository, keyring, actor=self.actor, max_value_bytes=self.max_value_bytes)
+        return SecretService(
+            repository, keyring, actor=self.actor, max_value_bytes=self.max_value_bytes, notify=self.notify
+        )

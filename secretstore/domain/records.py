@@ -7,7 +7,10 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretInfo:
-    """What is known of a secret without its value; times carry a time zone."""
+    """What is known of a secret without its value; times carry a time zone.
+
+    `updated_at` is the time of the last change of any kind, and `created_at` that of the first version.
+    """
 
     namespace: str
     key: str
@@ -18,3 +21,35 @@ class SecretInfo:
     created_by: str
     expires_at: datetime | None
     deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionInfo:
+    """What is known of a version without its value, and the labels that it had last; a destroyed one has no value."""
+
+    namespace: str
+    key: str
+    version: int
+    labels: Mapping[str, str]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    destroyed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A committed change of a secret.
+
+    `seq` counts the changes of a namespace; of one key a later change has a higher one.  `action` is `set`, `import`,
+    `labels`, `delete`, `undelete`, `destroy` or `purge`; `version` is the version that was written or destroyed, or else
+    the last one.
+    """
+
+    seq: int
+    namespace: str
+    key: str
+    version: int
+    action: str
+    actor: str
+    occurred_at: datetime

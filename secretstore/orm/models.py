@@ -96,7 +96,8 @@ class DataKeyUse(Base):
 class SecretStore(Base):
     """A secret as it is now; `value` is an envelope, never plaintext.
 
-    Reading rows is yours to do.  Write through a service or a client: a row written by hand has no history, no record
+    Its row stays for good, because it holds the number of the last version: of a purged secret nothing else is left, and
+    `value` is null.  Reading rows is yours to do.  Write through a service or a client: a row written by hand has no history, no record
     of the change, and no envelope that opens.
     """
 
@@ -104,17 +105,19 @@ class SecretStore(Base):
     __table_args__ = (
         ForeignKeyConstraint(["namespace", "data_key_id"], [DataKey.namespace, DataKey.id]),
         CheckConstraint("version >= 1", name="version"),
+        CheckConstraint("max_versions >= 1", name="max_versions"),
         Index("ix_secret_store_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
     )
 
     namespace: Mapped[NameInKey]
     key: Mapped[NameInKey]
-    value: Mapped[JsonObject] = mapped_column(JSONB)
+    value: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     data_key_id: Mapped[KeyIdInJson] = mapped_column(Computed("value ->> 'key'::text", persisted=True))
     version: Mapped[int] = mapped_column(BigInteger)
     labels: Mapped[Labels]
     expires_at: Mapped[LaterMoment]
     deleted_at: Mapped[LaterMoment]
+    max_versions: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[Moment]
     created_by: Mapped[str] = mapped_column(Text)
     updated_at: Mapped[Moment]
@@ -122,7 +125,7 @@ class SecretStore(Base):
 
 
 class SecretVersion(Base):
-    """One version of a secret as it was written."""
+    """One version of a secret as it was written; a destroyed one has no value."""
 
     __tablename__ = "secret_version"
     __table_args__ = (
@@ -142,13 +145,47 @@ class SecretVersion(Base):
     destroyed_at: Mapped[LaterMoment]
 
 
+class LabelChange(Base):
+    """Labels that a secret got after a version of it was written, and before the next one was."""
+
+    __tablename__ = "label_change"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["namespace", "key", "version"],
+            [SecretVersion.namespace, SecretVersion.key, SecretVersion.version],
+            ondelete="CASCADE",
+        ),
+    )
+
+    namespace: Mapped[NameInKey]
+    key: Mapped[NameInKey]
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    changed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    labels: Mapped[Labels]
+
+
+class NamespaceSetting(Base):
+    """What holds for a whole namespace."""
+
+    __tablename__ = "namespace_setting"
+    __table_args__ = (CheckConstraint("max_versions >= 1", name="max_versions"),)
+
+    namespace: Mapped[NameInKey]
+    max_versions: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class ChangeEvent(Base):
-    """One change, recorded in the change's own transaction; `seq` stays null until some time after its commit."""
+    """One change, recorded in the change's own transaction; `seq` stays null until some time after its commit.
+
+    `occurred_at` is the moment of the change, which the rows that it changed have too; of one key, a later change has a
+    later one.
+    """
 
     __tablename__ = "change_event"
     __table_args__ = (
         Index("uq_change_event_seq", "namespace", "seq", unique=True, postgresql_where=text("seq IS NOT NULL")),
         Index("ix_change_event_unnumbered", "namespace", "key", "version", postgresql_where=text("seq IS NULL")),
+        Index("ix_change_event_key", "namespace", "key", text("version DESC"), text("occurred_at DESC")),
     )
 
     namespace: Mapped[NameInKey]

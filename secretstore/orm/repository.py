@@ -1,8 +1,9 @@
 """Runs the statements of one namespace on a session that belongs to the caller."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -10,18 +11,19 @@ from sqlalchemy import Executable, Result, Row
 from sqlalchemy.orm import Session
 
 from secretstore.domain.names import Key, Namespace, parse_namespace, prefix_end
-from secretstore.domain.records import SecretInfo
-from secretstore.orm import statements
+from secretstore.domain.records import SecretInfo, VersionInfo
+from secretstore.orm import statements, write_statements
 from secretstore.orm.execute import execute
+from secretstore.orm.statements import Show
 
 
 @dataclass(frozen=True, slots=True)
 class StoredValue:
-    """An envelope as it is stored, and where it stands."""
+    """An envelope as it is stored, and where it stands; None where it is gone for good."""
 
     key: Key
     version: int
-    envelope: Mapping[str, object]
+    envelope: Mapping[str, object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Head:
     version: int = 0
     is_deleted: bool | None = None
     is_live: bool = False
+    max_versions: int | None = None
 
     @property
     def live_version(self) -> int:
@@ -50,14 +53,45 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """The active data key of the namespace, and the heads of some keys."""
+    """The active data key of the namespace, the heads of some keys, and a moment after their last changes."""
 
     data_key_id: str
     by_key: Mapping[Key, Head]
+    moment: datetime
 
     def of(self, key: Key) -> Head:
         """Return the head of a key, also of one that was never written."""
         return self.by_key.get(key, Head())
+
+
+@dataclass(frozen=True, slots=True)
+class LockedHead:
+    """A secret that nobody else changes until the transaction ends, deleted ones too."""
+
+    version: int
+    has_value: bool
+    is_deleted: bool
+    is_live: bool
+    expires_at: datetime | None
+    deleted_at: datetime | None
+
+    @property
+    def live_version(self) -> int:
+        """The version that readers see, or 0."""
+        return self.version if self.is_live else 0
+
+    @property
+    def can_be_undeleted(self) -> bool:
+        """Whether it was deleted, and its value is still there."""
+        return self.is_deleted and self.has_value
+
+
+@dataclass(frozen=True, slots=True)
+class LockedHeads:
+    """Locked secrets, and a moment after their last changes."""
+
+    by_key: Mapping[Key, LockedHead]
+    moment: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +101,8 @@ class NewVersion:
     key: Key
     version: int
     envelope: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +111,25 @@ class Times:
 
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which secrets a list shows."""
+
+    show: Show = Show.LIVE
+    labels: Mapping[str, str] = field(default_factory=dict)
+    expiring_within: timedelta | None = None
+    unchanged_for: timedelta | None = None
+
+    def parameters(self) -> dict[str, object]:
+        """Return what the statement of the same selection needs."""
+        wanted = {
+            "labels": self.labels or None,
+            "expiring_within": self.expiring_within,
+            "unchanged_for": self.unchanged_for,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,70 +180,147 @@ class SecretRepository:
         """Return a page of envelopes by key."""
         return [_stored_value(row) for row in self._execute(statements.select_page_of_values(), **page.parameters())]
 
-    def list_keys(self, page: Page) -> list[str]:
+    def list_keys(self, page: Page, show: Show = Show.LIVE) -> list[str]:
         """Return a page of keys."""
-        return list(self._execute(statements.select_page_of_keys(), **page.parameters()).scalars())
+        return list(self._execute(statements.select_page_of_keys(show), **page.parameters()).scalars())
 
-    def list_infos(self, page: Page, labels: Mapping[str, str] | None = None) -> list[SecretInfo]:
-        """Return a page of records without values, of those secrets only that carry all of `labels`."""
-        statement = statements.select_page_of_infos(by_labels=bool(labels))
-        wanted = {"labels": labels} if labels else {}
-        return [_info(row) for row in self._execute(statement, **page.parameters(), **wanted)]
+    def list_infos(self, page: Page, selection: Selection) -> list[SecretInfo]:
+        """Return a page of records without values."""
+        statement = statements.select_page_of_infos(
+            selection.show,
+            by_labels=bool(selection.labels),
+            expiring=selection.expiring_within is not None,
+            unchanged=selection.unchanged_for is not None,
+        )
+        return [_info(row) for row in self._execute(statement, **page.parameters(), **selection.parameters())]
 
     def find_info(self, key: Key) -> SecretInfo | None:
         """Return what is known of a secret without its value."""
         row = self._execute(statements.select_info(), key=key).one_or_none()
         return None if row is None else _info(row)
 
-    def count(self, prefix: str) -> int:
+    def list_versions(self, key: Key) -> list[VersionInfo]:
+        """Return what is known of every version of a secret, newest first."""
+        return [VersionInfo(**row._asdict()) for row in self._execute(statements.select_versions(), key=key)]
+
+    def count(self, prefix: str, show: Show = Show.LIVE) -> int:
         """Return how many secrets have keys with a prefix."""
         parameters = Page(prefix).parameters()
         del parameters["limit"]
-        return int(self._execute(statements.select_count(), **parameters).scalar_one())
+        return int(self._execute(statements.select_count(show), **parameters).scalar_one())
 
     def find_heads(self, keys: Sequence[Key]) -> Heads | None:
         """Return heads and the active data key, locked against its end; None where the namespace has none."""
         rows = self._execute(statements.select_heads(), keys=list(keys)).all()
         if not rows:
             return None
-        found = {row.key: Head(row.version, row.is_deleted, row.is_live) for row in rows if row.key is not None}
-        return Heads(rows[0].data_key_id, found)
+        found = {
+            row.key: Head(row.version, row.is_deleted, row.is_live, row.max_versions)
+            for row in rows
+            if row.key is not None
+        }
+        return Heads(rows[0].data_key_id, found, max(row.moment for row in rows))
 
     def write(
         self,
         versions: Sequence[NewVersion],
         *,
-        labels: Mapping[str, str] | None,
-        expires_at: datetime | None,
+        moment: datetime,
+        keeps_labels: bool,
         was_deleted: bool | None,
         actor: str | None,
         times: Sequence[Times] | None = None,
     ) -> list[SecretInfo]:
         """Write heads, history and change events; return those whose head was still the one before.
 
-        The others are locked by now: read their heads again and write once more.
+        The others are locked by now: read their heads again and write once more.  With `keeps_labels` the labels are
+        those of new secrets only.
         With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
         rows = self._execute(
-            statements.write_secrets() if times is None else statements.import_secrets(),
+            write_statements.write_secrets() if times is None else write_statements.import_secrets(),
             keys=[new.key for new in versions],
             versions=[new.version for new in versions],
             envelopes=[new.envelope for new in versions],
+            labels=[json.dumps(dict(new.labels)) for new in versions],
+            expires_ats=[new.expires_at for new in versions],
             event_ids=[uuid4() for _ in versions],
-            labels=labels,
-            expires_at=expires_at,
+            keeps_labels=keeps_labels,
             was_deleted=was_deleted,
             actor=actor,
+            moment=moment,
             **_arrays_of(times),
         )
         return [_info(row) for row in rows]
 
-    def delete(self, keys: Sequence[Key], *, actor: str | None) -> int:
-        """Mark secrets as deleted, record it, and return how many there were."""
+    def lock(self, keys: Sequence[Key]) -> LockedHeads | None:
+        """Lock those secrets that were ever written; None where none of them was."""
+        rows = self._execute(write_statements.lock_heads(), keys=list(keys)).all()
+        if not rows:
+            return None
+        heads = {row.key: _locked_head(row) for row in rows}
+        return LockedHeads(heads, max(row.moment for row in rows))
+
+    def delete(self, keys: Sequence[Key], *, moment: datetime, actor: str | None) -> None:
+        """Mark locked secrets as deleted."""
+        self._change(write_statements.delete_secrets(), keys, moment=moment, actor=actor)
+
+    def undelete(self, key: Key, *, moment: datetime, actor: str | None) -> SecretInfo:
+        """Take the mark from a locked secret."""
+        return self._change(write_statements.undelete_secrets(), [key], moment=moment, actor=actor)[0]
+
+    def set_labels(self, key: Key, labels: Mapping[str, str], *, moment: datetime, actor: str | None) -> SecretInfo:
+        """Give a locked secret other labels."""
+        return self._change(write_statements.set_labels(), [key], moment=moment, actor=actor, labels=labels)[0]
+
+    def purge(self, keys: Sequence[Key], *, moment: datetime, actor: str | None) -> None:
+        """Leave nothing of locked secrets but the numbers of their last versions."""
+        self._change(write_statements.purge_secrets(), keys, moment=moment, actor=actor)
+
+    def destroy(self, key: Key, versions: Sequence[int], *, moment: datetime, actor: str | None) -> list[int]:
+        """Remove the envelopes of some versions of a locked secret, and return which were still there."""
         rows = self._execute(
-            statements.delete_secrets(), keys=list(keys), event_ids=[uuid4() for _ in keys], actor=actor
+            write_statements.destroy_versions(),
+            key=key,
+            versions=list(versions),
+            event_ids=[uuid4() for _ in versions],
+            moment=moment,
+            actor=actor,
         )
-        return int(rows.scalar_one())
+        return sorted(rows.scalars())
+
+    def prune(self, up_to: Mapping[Key, int]) -> int:
+        """Remove the versions of each key up to a number, and return how many there were."""
+        pruned = self._execute(write_statements.prune_versions(), keys=list(up_to), versions=list(up_to.values()))
+        return int(pruned.scalar_one())
+
+    def list_to_prune(self, *, after: str, limit: int) -> dict[Key, int]:
+        """Return a page of keys that have more versions than they may, and up to which one they have to go."""
+        rows = self._execute(write_statements.select_page_to_prune(), after=after, limit=limit)
+        return {row.key: row.version for row in rows}
+
+    def list_to_purge(self, *, before: datetime, after: str, limit: int) -> list[Key]:
+        """Return a page of keys of secrets that were deleted or expired before a time."""
+        rows = self._execute(write_statements.select_page_to_purge(), before=before, after=after, limit=limit)
+        return list(rows.scalars())
+
+    def limit_namespace(self, max_versions: int | None) -> None:
+        """Set how many versions of a secret the namespace keeps."""
+        self._execute(write_statements.limit_namespace(), max_versions=max_versions)
+
+    def limit_secret(self, key: Key, max_versions: int | None) -> bool:
+        """Set how many versions of a secret are kept; return whether it is there."""
+        limited = self._execute(write_statements.limit_secret(), key=key, max_versions=max_versions)
+        return limited.scalar_one_or_none() is not None
+
+    def now(self) -> datetime:
+        """Return what time it is in the database."""
+        moment: datetime = self._execute(write_statements.select_now()).scalar_one()
+        return moment
+
+    def _change(self, statement: Executable, keys: Sequence[Key], **parameters: object) -> list[SecretInfo]:
+        rows = self._execute(statement, keys=list(keys), event_ids=[uuid4() for _ in keys], **parameters)
+        return [_info(row) for row in rows]
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self.session, statement, namespace=self.namespace, **parameters)
@@ -205,6 +337,10 @@ def _arrays_of(times: Sequence[Times] | None) -> dict[str, object]:
 
 def _stored_value(row: Row[Any]) -> StoredValue:
     return StoredValue(row.key, row.version, row.value)
+
+
+def _locked_head(row: Row[Any]) -> LockedHead:
+    return LockedHead(**{name: member for name, member in row._asdict().items() if name not in {"key", "moment"}})
 
 
 def _info(row: Row[Any]) -> SecretInfo:

@@ -1,63 +1,62 @@
-"""Every statement that reads or writes secrets.
+"""Every statement that reads secrets as they are now.
 
 Each function builds its statement once; whatever varies comes as a parameter.  The rules that all of them keep, so that
 they run unchanged behind a pooler, on replicas and on tables distributed by namespace: one namespace by `=`, no function
 of the database in `DO UPDATE SET`, no `SELECT *`, no state of the session.
 """
 
-from collections.abc import Mapping
+from enum import Enum
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    CTE,
     BigInteger,
     BindParameter,
-    Boolean,
     ColumnElement,
-    DateTime,
     Executable,
+    Interval,
     Select,
     Text,
-    Uuid,
     and_,
     bindparam,
-    cast,
-    collate,
     column,
     func,
-    insert,
     literal,
     or_,
     select,
     true,
-    update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.types import TypeEngine
 
-from secretstore.orm.models import ChangeEvent, DataKey, SecretStore, SecretVersion
+from secretstore.orm.models import DataKey, LabelChange, NamespaceSetting, SecretStore, SecretVersion
+
+
+class Show(Enum):
+    """Which secrets a list shows."""
+
+    LIVE = "live"
+    DELETED_TOO = "deleted too"
+    EXPIRED = "expired"
+
 
 # SQLAlchemy takes a parameter that is named like a column for a new value of that column.
 _PREFIX = "given_"
 
 _SECRET = SecretStore.__table__.c
-_INFO = tuple(
+VERSION_INFO = tuple(
+    SecretVersion.__table__.c[name]
+    for name in ("namespace", "key", "version", "created_at", "created_by", "expires_at", "destroyed_at")
+)
+INFO = tuple(
     _SECRET[name]
     for name in (
         *("namespace", "key", "version", "labels", "created_at"),
         *("updated_at", "created_by", "expires_at", "deleted_at"),
     )
 )
-# What a write has of each row.
-_WRITTEN: Mapping[str, type[TypeEngine[Any]]] = MappingProxyType(
-    {"key": Text, "version": BigInteger, "envelope": Text, "event_id": Uuid}
-)
-_TIMES = ("created_at", "updated_at")
 
 
 def parameters(**values: object) -> dict[str, object]:
@@ -70,24 +69,43 @@ def parameter(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> Bind
     return bindparam(_PREFIX + name, type_=type_)
 
 
-def _namespace() -> ColumnElement[str]:
-    return parameter("namespace", Text)
+def rows_of(**columns: TypeEngine[Any] | type[TypeEngine[Any]]) -> NamedFromClause:
+    """Return rows from one array for each column; the parameter of an array is named like its column, with an s."""
+    arrays = (parameter(f"{name}s", ARRAY(type_)) for name, type_ in columns.items())
+    named = (column(name, type_) for name, type_ in columns.items())
+    return func.unnest(*arrays).table_valued(*named).render_derived(name="rows")
 
 
-def _keys() -> ColumnElement[Any]:
+def among_keys() -> ColumnElement[Any]:
+    """Return what a key is compared with to be one of many."""
     return func.any(parameter("keys", ARRAY(Text)))
 
 
-def _is_live() -> ColumnElement[bool]:
+def is_live() -> ColumnElement[bool]:
+    """Select what readers see: neither deleted nor expired."""
     return and_(
         SecretStore.deleted_at.is_(None),
         or_(SecretStore.expires_at.is_(None), SecretStore.expires_at > func.now()),
     )
 
 
+def _is_expired() -> ColumnElement[bool]:
+    return and_(SecretStore.deleted_at.is_(None), SecretStore.expires_at <= func.now())
+
+
+def _can_be_undeleted() -> ColumnElement[bool]:
+    return and_(SecretStore.deleted_at.is_not(None), SecretStore.value.is_not(None))
+
+
+def _is_shown(show: Show) -> ColumnElement[bool]:
+    if show is Show.EXPIRED:
+        return _is_expired()
+    return or_(is_live(), _can_be_undeleted()) if show is Show.DELETED_TOO else is_live()
+
+
 def in_namespace(table: Any) -> ColumnElement[bool]:  # any of our models
     """Select one namespace, as every statement has to."""
-    condition: ColumnElement[bool] = table.namespace == _namespace()
+    condition: ColumnElement[bool] = table.namespace == parameter("namespace", Text)
     return condition
 
 
@@ -97,27 +115,30 @@ def is_active() -> ColumnElement[bool]:
     return DataKey.state == literal("active", literal_execute=True)
 
 
-def _in_page() -> tuple[ColumnElement[bool], ...]:
-    """Select by prefix, from after a key on, as one range of the primary key."""
+def in_page(key: Any) -> tuple[ColumnElement[bool], ...]:  # a column, mapped or not
+    """Select by prefix, from after a key on, as one range of an index."""
     return (
-        SecretStore.namespace == _namespace(),
-        SecretStore.key >= parameter("prefix", Text),
-        SecretStore.key < parameter("prefix_end", Text),
-        SecretStore.key > parameter("after", Text),
-        _is_live(),
+        key >= parameter("prefix", Text),
+        key < parameter("prefix_end", Text),
+        key > parameter("after", Text),
     )
 
 
-def _page(*columns: ColumnElement[Any]) -> Select[Any]:
-    # PostgreSQL takes LIMIT NULL as no limit.
-    return select(*columns).where(*_in_page()).order_by(SecretStore.key).limit(parameter("limit", BigInteger))
+def _page(show: Show, *columns: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(*columns)
+        .where(in_namespace(SecretStore), *in_page(SecretStore.key), _is_shown(show))
+        .order_by(SecretStore.key)
+        # PostgreSQL takes LIMIT NULL as no limit.
+        .limit(parameter("limit", BigInteger))
+    )
 
 
 @cache
 def select_value() -> Executable:
     """The envelope of one secret."""
     return select(_SECRET.key, _SECRET.version, _SECRET.value).where(
-        SecretStore.namespace == _namespace(), SecretStore.key == parameter("key", Text), _is_live()
+        in_namespace(SecretStore), SecretStore.key == parameter("key", Text), is_live()
     )
 
 
@@ -129,11 +150,11 @@ def select_value_of_version() -> Executable:
         select(version.key, version.version, version.value)
         .join(SecretStore, and_(SecretStore.namespace == version.namespace, SecretStore.key == version.key))
         .where(
-            version.namespace == _namespace(),
+            in_namespace(SecretVersion),
             version.key == parameter("key", Text),
             version.version == parameter("version", BigInteger),
             version.value.is_not(None),
-            _is_live(),
+            is_live(),
         )
     )
 
@@ -142,60 +163,108 @@ def select_value_of_version() -> Executable:
 def select_values() -> Executable:
     """The envelopes of many secrets."""
     return select(_SECRET.key, _SECRET.version, _SECRET.value).where(
-        SecretStore.namespace == _namespace(), SecretStore.key == _keys(), _is_live()
+        in_namespace(SecretStore), SecretStore.key == among_keys(), is_live()
     )
 
 
 @cache
 def select_page_of_values() -> Executable:
     """The envelopes of a page of secrets, by key."""
-    return _page(_SECRET.key, _SECRET.version, _SECRET.value)
+    return _page(Show.LIVE, _SECRET.key, _SECRET.version, _SECRET.value)
 
 
 @cache
-def select_page_of_keys() -> Executable:
+def select_page_of_keys(show: Show) -> Executable:
     """A page of keys."""
-    return _page(_SECRET.key)
+    return _page(show, _SECRET.key)
 
 
 @cache
-def select_page_of_infos(*, by_labels: bool) -> Executable:
+def select_page_of_infos(
+    show: Show, *, by_labels: bool = False, expiring: bool = False, unchanged: bool = False
+) -> Executable:
     """A page of what is known of secrets without their values."""
-    wanted = SecretStore.labels.contains(parameter("labels", JSONB)) if by_labels else true()
-    return _page(*_INFO).where(wanted)
+    return _page(show, *INFO).where(
+        SecretStore.labels.contains(parameter("labels", JSONB)) if by_labels else true(),
+        SecretStore.expires_at <= func.now() + parameter("expiring_within", Interval) if expiring else true(),
+        _is_unchanged() if unchanged else true(),
+    )
+
+
+def _is_unchanged() -> ColumnElement[bool]:
+    return (
+        select(SecretVersion.version)
+        .where(
+            SecretVersion.namespace == SecretStore.namespace,
+            SecretVersion.key == SecretStore.key,
+            SecretVersion.version == SecretStore.version,
+            SecretVersion.created_at <= func.now() - parameter("unchanged_for", Interval),
+        )
+        .exists()
+    )
 
 
 @cache
 def select_info() -> Executable:
     """What is known of one secret without its value."""
-    return select(*_INFO).where(
-        SecretStore.namespace == _namespace(), SecretStore.key == parameter("key", Text), _is_live()
-    )
+    return select(*INFO).where(in_namespace(SecretStore), SecretStore.key == parameter("key", Text), is_live())
 
 
 @cache
-def select_count() -> Executable:
+def select_versions() -> Executable:
+    """What is known of every version of a secret, deleted ones too, newest first; labels are those that it had last."""
+    return (
+        select(*VERSION_INFO, version_labels().label("labels"))
+        .where(in_namespace(SecretVersion), SecretVersion.key == parameter("key", Text))
+        .order_by(SecretVersion.version.desc())
+    )
+
+
+def version_labels(*conditions: ColumnElement[bool]) -> ColumnElement[Any]:
+    """Return the last labels of a version, or the last under a condition."""
+    later = (
+        select(LabelChange.labels)
+        .where(
+            LabelChange.namespace == SecretVersion.namespace,
+            LabelChange.key == SecretVersion.key,
+            LabelChange.version == SecretVersion.version,
+            *conditions,
+        )
+        .order_by(LabelChange.changed_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return func.coalesce(later, SecretVersion.labels)
+
+
+@cache
+def select_count(show: Show) -> Executable:
     """How many secrets have a prefix."""
-    return select(func.count()).where(*_in_page())
+    return select(func.count()).where(in_namespace(SecretStore), *in_page(SecretStore.key), _is_shown(show))
 
 
 @cache
 def select_heads() -> Executable:
     """The namespace's active data key beside the heads of the keys that are there; no row where there is no data key.
 
-    The data key cannot be taken away until the transaction ends.
+    The data key cannot be taken away until the transaction ends.  The moment is later than every change of these heads,
+    because each of them took its own moment before it was committed.
     """
-    head = and_(SecretStore.namespace == DataKey.namespace, SecretStore.key == _keys())
+    head = and_(SecretStore.namespace == DataKey.namespace, SecretStore.key == among_keys())
     return (
         select(
             DataKey.id.label("data_key_id"),
             SecretStore.key,
             SecretStore.version,
+            SecretStore.expires_at,
             SecretStore.deleted_at.is_not(None).label("is_deleted"),
-            _is_live().label("is_live"),
+            is_live().label("is_live"),
+            func.coalesce(SecretStore.max_versions, NamespaceSetting.max_versions).label("max_versions"),
+            func.clock_timestamp().label("moment"),
         )
         .outerjoin_from(DataKey, SecretStore, head)
-        .where(DataKey.namespace == _namespace(), is_active())
+        .outerjoin(NamespaceSetting, NamespaceSetting.namespace == DataKey.namespace)
+        .where(in_namespace(DataKey), is_active())
         .with_for_update(of=DataKey, read=True, key_share=True)
     )
 
@@ -206,121 +275,5 @@ def select_stored() -> Executable:
     return select(
         *(_SECRET[name] for name in ("key", "version", "value", "updated_at")),
         SecretStore.deleted_at.is_not(None).label("is_deleted"),
-        _is_live().label("is_live"),
-    ).where(SecretStore.namespace == _namespace(), SecretStore.key == _keys())
-
-
-@cache
-def write_secrets() -> Executable:
-    """Write heads, history and change events in one statement, and answer with the heads that were written.
-
-    A head is written only where its version is still the one before the new version; where `was_deleted` is not null,
-    only where that has not changed either.  Every head that is there is locked, written or not, in the order of the keys:
-    two batches that share keys never wait for each other in a circle.
-    """
-    return _write("set", _unnested(**_WRITTEN), with_times=False)
-
-
-@cache
-def import_secrets() -> Executable:
-    """Do as `write_secrets` does, with times that come with the rows; a head that changed at that time or later stays."""
-    rows = _unnested(**_WRITTEN, **dict.fromkeys(_TIMES, DateTime(timezone=True)))
-    return _write("import", rows, with_times=True)
-
-
-def _write(action: str, rows: NamedFromClause, *, with_times: bool) -> Executable:
-    head = _write_heads(rows, with_times=with_times)
-    history = _copy_to_history(head)
-    events = _record_changes(head, rows, action)
-    return select(*(head.c[info.name] for info in _INFO)).add_cte(history, events)
-
-
-def _unnested(**columns: TypeEngine[Any] | type[TypeEngine[Any]]) -> NamedFromClause:
-    """Return rows from one array for each column; the parameter of an array is named like its column, with an s."""
-    arrays = (parameter(f"{name}s", ARRAY(type_)) for name, type_ in columns.items())
-    named = (column(name, type_) for name, type_ in columns.items())
-    return func.unnest(*arrays).table_valued(*named).render_derived(name="rows")
-
-
-def _write_heads(rows: NamedFromClause, *, with_times: bool) -> CTE:
-    labels = parameter("labels", JSONB(none_as_null=True))
-    actor = func.coalesce(parameter("actor", Text), func.current_user())
-    new = {
-        "namespace": _namespace(),
-        "key": rows.c.key,
-        "value": cast(rows.c.envelope, JSONB),
-        "version": rows.c.version,
-        "labels": func.coalesce(labels, cast(literal("{}", literal_execute=True), JSONB)),
-        "expires_at": parameter("expires_at", DateTime(timezone=True)),
-        "created_by": actor,
-        "updated_by": actor,
-        **{name: rows.c[name] for name in _TIMES if with_times},
-    }
-    statement = upsert(SecretStore).from_select(
-        list(new),
-        select(*(expression.label(name) for name, expression in new.items())).order_by(collate(rows.c.key, "C")),
-    )
-    excluded = statement.excluded
-    was_deleted = cast(parameter("was_deleted", Boolean), Boolean)
-    return (
-        statement.on_conflict_do_update(
-            index_elements=["namespace", "key"],
-            set_={
-                **{name: excluded[name] for name in ("value", "version", "expires_at", "updated_at", "updated_by")},
-                "labels": func.coalesce(labels, SecretStore.labels),
-                "deleted_at": None,
-            },
-            where=and_(
-                SecretStore.version == excluded.version - 1,
-                or_(was_deleted.is_(None), SecretStore.deleted_at.is_not(None) == was_deleted),
-                SecretStore.updated_at < excluded.updated_at if with_times else true(),
-            ),
-        )
-        .returning(*_INFO, _SECRET.value, _SECRET.updated_by)
-        .cte("head")
-    )
-
-
-def _copy_to_history(head: CTE) -> CTE:
-    copied = {
-        **{name: head.c[name] for name in ("namespace", "key", "version", "value", "labels", "expires_at")},
-        "created_at": head.c.updated_at,
-        "created_by": head.c.updated_by,
-    }
-    return insert(SecretVersion).from_select(list(copied), select(*copied.values())).cte("history")
-
-
-def _record_changes(changed: CTE, rows: NamedFromClause, action: str) -> CTE:
-    recorded = {
-        **{name: changed.c[name] for name in ("namespace", "key", "version")},
-        "id": rows.c.event_id,
-        "action": literal(action, literal_execute=True),
-        "actor": changed.c.updated_by,
-    }
-    events = select(*recorded.values()).join_from(changed, rows, changed.c.key == rows.c.key)
-    return insert(ChangeEvent).from_select(list(recorded), events).cte("event")
-
-
-@cache
-def delete_secrets() -> Executable:
-    """Mark secrets as deleted and record it, and answer with how many there were; locks in the order of the keys."""
-    rows = _unnested(key=Text, event_id=Uuid)
-    found = (
-        select(_SECRET.namespace, _SECRET.key)
-        .where(SecretStore.namespace == _namespace(), SecretStore.key == _keys(), _is_live())
-        .order_by(SecretStore.key)
-        .with_for_update()
-        .cte("found")
-    )
-    head = (
-        update(SecretStore)
-        .values(
-            deleted_at=func.now(),
-            updated_at=func.now(),
-            updated_by=func.coalesce(parameter("actor", Text), func.current_user()),
-        )
-        .where(SecretStore.namespace == _namespace(), SecretStore.key == found.c.key)
-        .returning(_SECRET.namespace, _SECRET.key, _SECRET.version, _SECRET.updated_by)
-        .cte("head")
-    )
-    return select(func.count()).select_from(head).add_cte(_record_changes(head, rows, "delete"))
+        is_live().label("is_live"),
+    ).where(in_namespace(SecretStore), SecretStore.key == among_keys())

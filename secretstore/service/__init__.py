@@ -1,6 +1,7 @@
 """What the library does, on a session that belongs to the caller."""
 
-from secretstore.service.asynchronous import AsyncSecretService
+from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
+from secretstore.service.reading import PastSecrets
 from secretstore.service.synchronous import SecretService
 
-__all__ = ["AsyncSecretService", "SecretService"]
+__all__ = ["AsyncPastSecrets", "AsyncSecretService", "PastSecrets", "SecretService"]

@@ -2,17 +2,18 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.records import SecretInfo
+from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.orm.repository import SecretRepository
 from secretstore.service.data_keys import KeyServerCall, PatientKeyRing
-from secretstore.service.synchronous import SecretService
+from secretstore.service.reading import PastSecrets, SecretReader, checked_time
+from secretstore.service.synchronous import Notify, SecretService
 from secretstore.service.typed import MAX_VALUE_BYTES
 
 T = TypeVar("T")
@@ -20,105 +21,122 @@ D = TypeVar("D")
 P = ParamSpec("P")
 
 
-class AsyncSecretMethods(ABC):
-    """The methods of `SecretService`, awaited; a subclass says on which session they run."""
+class AsyncRun(Protocol):
+    """Calls a method of a service with a session lent to it."""
+
+    def __call__(
+        self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
+        """Return what the method returns."""
+
+
+class AsyncSecretReader(ABC):
+    """The methods of `SecretReader`, awaited; a subclass says from which source they read."""
 
     @abstractmethod
-    async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a method of a service with a session lent to it."""
+    async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of a reader with a session lent to it."""
 
     @overload
     async def get_secret(
-        self, key: str, as_type: type[T], *, version: int | None = None, default: None = None
+        self, key: str, as_type: type[T], *, version: int | None = None, default: None = None, resolve: bool = False
     ) -> T | None: ...
     @overload
-    async def get_secret(self, key: str, as_type: type[T], *, version: int | None = None, default: D) -> T | D: ...
+    async def get_secret(
+        self, key: str, as_type: type[T], *, version: int | None = None, default: D, resolve: bool = False
+    ) -> T | D: ...
     @overload
     async def get_secret(
-        self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None
+        self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None, resolve: bool = False
     ) -> Any: ...
     async def get_secret(
-        self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None
+        self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None, resolve: bool = False
     ) -> Any:
         """See `SecretService.get_secret`."""
-        return await self._run(SecretService.get_secret, key, as_type, version=version, default=default)
-
-    @overload
-    async def get_secret_or_raise(self, key: str, as_type: type[T], *, version: int | None = None) -> T: ...
-    @overload
-    async def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: int | None = None) -> Any: ...
-    async def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: int | None = None) -> Any:
-        """See `SecretService.get_secret_or_raise`."""
-        return await self._run(SecretService.get_secret_or_raise, key, as_type, version=version)
-
-    async def set_secret(
-        self,
-        key: str,
-        value: object,
-        *,
-        expected_version: int | None = None,
-        labels: Mapping[str, str] | None = None,
-        expires_at: datetime | None = None,
-    ) -> SecretInfo:
-        """See `SecretService.set_secret`."""
-        return await self._run(
-            SecretService.set_secret,
-            key,
-            value,
-            expected_version=expected_version,
-            labels=labels,
-            expires_at=expires_at,
+        return await self._read(
+            SecretReader.get_secret, key, as_type, version=version, default=default, resolve=resolve
         )
 
-    async def set_secrets(
-        self, values: Mapping[str, object], *, labels: Mapping[str, str] | None = None
-    ) -> dict[str, SecretInfo]:
-        """See `SecretService.set_secrets`."""
-        return await self._run(SecretService.set_secrets, values, labels=labels)
+    @overload
+    async def get_secret_or_raise(
+        self, key: str, as_type: type[T], *, version: int | None = None, resolve: bool = False
+    ) -> T: ...
+    @overload
+    async def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: int | None = None, resolve: bool = False
+    ) -> Any: ...
+    async def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: int | None = None, resolve: bool = False
+    ) -> Any:
+        """See `SecretService.get_secret_or_raise`."""
+        return await self._read(SecretReader.get_secret_or_raise, key, as_type, version=version, resolve=resolve)
 
-    async def delete_secret(self, key: str) -> bool:
-        """See `SecretService.delete_secret`."""
-        return await self._run(SecretService.delete_secret, key)
+    @overload
+    async def get_secrets(self, keys: Iterable[str], as_type: type[T], *, resolve: bool = False) -> dict[str, T]: ...
+    @overload
+    async def get_secrets(
+        self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False
+    ) -> dict[str, Any]: ...
+    async def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
+        """See `SecretService.get_secrets`."""
+        return await self._read(SecretReader.get_secrets, keys, as_type, resolve=resolve)
 
-    async def delete_secrets(self, keys: Iterable[str]) -> int:
-        """See `SecretService.delete_secrets`."""
-        return await self._run(SecretService.delete_secrets, keys)
+    @overload
+    async def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: type[T],
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, T]: ...
+    @overload
+    async def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, Any]: ...
+    async def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, Any]:
+        """See `SecretService.get_secrets_by_prefix`."""
+        return await self._read(
+            SecretReader.get_secrets_by_prefix, prefix, as_type, after=after, limit=limit, resolve=resolve
+        )
+
+    async def describe_secret(self, key: str) -> SecretInfo | None:
+        """See `SecretService.describe_secret`."""
+        return await self._read(SecretReader.describe_secret, key)
+
+
+class AsyncPastSecrets(AsyncSecretReader):
+    """As `PastSecrets`, awaited."""
+
+    def __init__(self, run: AsyncRun, moment: datetime) -> None:
+        self._service_run = run
+        self._moment = moment
+        checked_time(moment, name="the moment")
 
     async def list_secret_keys(
         self, prefix: str = "", *, after: str | None = None, limit: int | None = None
     ) -> list[str]:
-        """See `SecretService.list_secret_keys`."""
-        return await self._run(SecretService.list_secret_keys, prefix, after=after, limit=limit)
+        """See `PastSecrets.list_secret_keys`."""
+        return await self._run(PastSecrets.list_secret_keys, prefix, after=after, limit=limit)
 
     async def get_secret_count(self, prefix: str = "") -> int:
-        """See `SecretService.get_secret_count`."""
-        return await self._run(SecretService.get_secret_count, prefix)
-
-    @overload
-    async def get_secrets(self, keys: Iterable[str], as_type: type[T]) -> dict[str, T]: ...
-    @overload
-    async def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]: ...
-    async def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]:
-        """See `SecretService.get_secrets`."""
-        return await self._run(SecretService.get_secrets, keys, as_type)
-
-    @overload
-    async def get_secrets_by_prefix(
-        self, prefix: str, as_type: type[T], *, after: str | None = None, limit: int | None = None
-    ) -> dict[str, T]: ...
-    @overload
-    async def get_secrets_by_prefix(
-        self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
-    ) -> dict[str, Any]: ...
-    async def get_secrets_by_prefix(
-        self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
-    ) -> dict[str, Any]:
-        """See `SecretService.get_secrets_by_prefix`."""
-        return await self._run(SecretService.get_secrets_by_prefix, prefix, as_type, after=after, limit=limit)
-
-    async def describe_secret(self, key: str) -> SecretInfo | None:
-        """See `SecretService.describe_secret`."""
-        return await self._run(SecretService.describe_secret, key)
+        """See `PastSecrets.get_secret_count`."""
+        return await self._run(PastSecrets.get_secret_count, prefix)
 
     async def list_secrets(
         self,
@@ -128,8 +146,135 @@ class AsyncSecretMethods(ABC):
         after: str | None = None,
         limit: int | None = None,
     ) -> list[SecretInfo]:
+        """See `PastSecrets.list_secrets`."""
+        return await self._run(PastSecrets.list_secrets, prefix, labels=labels, after=after, limit=limit)
+
+    async def _run(self, method: Callable[Concatenate[PastSecrets, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._service_run(lambda service: method(service.as_of(self._moment), *args, **kwargs))
+
+    async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(method, *args, **kwargs)
+
+
+class AsyncSecretMethods(AsyncSecretReader):
+    """The methods of `SecretService`, awaited; a subclass says on which session they run."""
+
+    @abstractmethod
+    async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of a service with a session lent to it."""
+
+    async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(method, *args, **kwargs)
+
+    def as_of(self, moment: datetime) -> AsyncPastSecrets:
+        """Return the secrets as they were at a moment, which needs a time zone, to be read; see `PastSecrets`."""
+        return AsyncPastSecrets(self._run, moment)
+
+    async def set_secret(
+        self,
+        key: str,
+        value: object,
+        *,
+        expected_version: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        expires_at: datetime | None = None,
+        ttl: timedelta | None = None,
+    ) -> SecretInfo:
+        """See `SecretService.set_secret`."""
+        return await self._run(
+            SecretService.set_secret,
+            key,
+            value,
+            expected_version=expected_version,
+            labels=labels,
+            expires_at=expires_at,
+            ttl=ttl,
+        )
+
+    async def set_secrets(
+        self, values: Mapping[str, object], *, labels: Mapping[str, str] | None = None
+    ) -> dict[str, SecretInfo]:
+        """See `SecretService.set_secrets`."""
+        return await self._run(SecretService.set_secrets, values, labels=labels)
+
+    async def patch_secret(self, key: str, patch: object, *, expected_version: int | None = None) -> SecretInfo:
+        """See `SecretService.patch_secret`."""
+        return await self._run(SecretService.patch_secret, key, patch, expected_version=expected_version)
+
+    async def rollback_secret(self, key: str, to_version: int) -> SecretInfo:
+        """See `SecretService.rollback_secret`."""
+        return await self._run(SecretService.rollback_secret, key, to_version)
+
+    async def delete_secret(self, key: str) -> bool:
+        """See `SecretService.delete_secret`."""
+        return await self._run(SecretService.delete_secret, key)
+
+    async def delete_secrets(self, keys: Iterable[str]) -> int:
+        """See `SecretService.delete_secrets`."""
+        return await self._run(SecretService.delete_secrets, keys)
+
+    async def undelete_secret(self, key: str) -> SecretInfo:
+        """See `SecretService.undelete_secret`."""
+        return await self._run(SecretService.undelete_secret, key)
+
+    async def set_labels(
+        self, key: str, labels: Mapping[str, str], *, expected_version: int | None = None
+    ) -> SecretInfo:
+        """See `SecretService.set_labels`."""
+        return await self._run(SecretService.set_labels, key, labels, expected_version=expected_version)
+
+    async def destroy_versions(self, key: str, versions: Iterable[int]) -> int:
+        """See `SecretService.destroy_versions`."""
+        return await self._run(SecretService.destroy_versions, key, versions)
+
+    async def purge_secret(self, key: str) -> bool:
+        """See `SecretService.purge_secret`."""
+        return await self._run(SecretService.purge_secret, key)
+
+    async def list_versions(self, key: str) -> list[VersionInfo]:
+        """See `SecretService.list_versions`."""
+        return await self._run(SecretService.list_versions, key)
+
+    async def list_secret_keys(
+        self, prefix: str = "", *, include_deleted: bool = False, after: str | None = None, limit: int | None = None
+    ) -> list[str]:
+        """See `SecretService.list_secret_keys`."""
+        return await self._run(
+            SecretService.list_secret_keys, prefix, include_deleted=include_deleted, after=after, limit=limit
+        )
+
+    async def get_secret_count(self, prefix: str = "", *, include_deleted: bool = False) -> int:
+        """See `SecretService.get_secret_count`."""
+        return await self._run(SecretService.get_secret_count, prefix, include_deleted=include_deleted)
+
+    async def list_secrets(
+        self,
+        prefix: str = "",
+        *,
+        labels: Mapping[str, str] | None = None,
+        include_deleted: bool = False,
+        expired: bool = False,
+        expiring_within: timedelta | None = None,
+        unchanged_for: timedelta | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[SecretInfo]:
         """See `SecretService.list_secrets`."""
-        return await self._run(SecretService.list_secrets, prefix, labels=labels, after=after, limit=limit)
+        return await self._run(
+            SecretService.list_secrets,
+            prefix,
+            labels=labels,
+            include_deleted=include_deleted,
+            expired=expired,
+            expiring_within=expiring_within,
+            unchanged_for=unchanged_for,
+            after=after,
+            limit=limit,
+        )
+
+    async def set_max_versions(self, max_versions: int | None, *, key: str | None = None) -> None:
+        """See `SecretService.set_max_versions`."""
+        await self._run(SecretService.set_max_versions, max_versions, key=key)
 
 
 class AsyncSecretService(AsyncSecretMethods):
@@ -143,11 +288,12 @@ class AsyncSecretService(AsyncSecretMethods):
         namespace: str = "default",
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
+        notify: Notify = "transaction",
     ) -> None:
         self._session = session
         repository = SecretRepository(session.sync_session, namespace=namespace)
         patient = PatientKeyRing(keyring)
-        self._service = SecretService(repository, patient, actor=actor, max_value_bytes=max_value_bytes)
+        self._service = SecretService(repository, patient, actor=actor, max_value_bytes=max_value_bytes, notify=notify)
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:

@@ -13,7 +13,7 @@ from secretstore.domain.names import Key, parse_key
 from secretstore.errors import StoreUnavailableError
 from secretstore.orm.repository import StoredSecret, Times
 from secretstore.service.data_keys import DataKeyGoneError
-from secretstore.service.synchronous import SecretService
+from secretstore.service.synchronous import NewValue, SecretService
 from secretstore.service.typed import from_json_as
 
 # The first go locks every head that it does not write, so the second finds them as they stay.
@@ -93,7 +93,8 @@ def _outcome(service: SecretService, secret: Incoming, stored: StoredSecret | No
 
 
 def _has_value(service: SecretService, stored: StoredSecret, secret: Incoming) -> bool:
-    here, there = service._open(stored.value, None), from_json_as(secret.text, None, name=secret.key)
+    opened = service._open(stored.value)
+    here, there = from_json_as(opened.text, None, name=opened.place), from_json_as(secret.text, None, name=secret.key)
     # As text, because Python takes 1, 1.0 and true for equal.
     return json.dumps(here, sort_keys=True) == json.dumps(there, sort_keys=True)
 
@@ -101,9 +102,9 @@ def _has_value(service: SecretService, stored: StoredSecret, secret: Incoming) -
 def _write(service: SecretService, secrets: Mapping[Key, Incoming]) -> set[str]:
     heads, data_key = service._prepare_to_seal(list(secrets))
     infos = service._repository.write(
-        [service._sealed(data_key, heads, key, secret.text) for key, secret in secrets.items()],
-        labels=None,
-        expires_at=None,
+        [service._sealed(data_key, heads, key, NewValue(secret.text)) for key, secret in secrets.items()],
+        moment=heads.moment,
+        keeps_labels=True,
         was_deleted=None,
         actor=service._actor,
         times=[secret.times for secret in secrets.values()],

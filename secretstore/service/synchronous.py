@@ -1,35 +1,48 @@
 """The service: every method of the library, on the caller's session."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, TypeVar, overload
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeAlias
 
 from secretstore.crypto.aead import Aead
-from secretstore.crypto.envelope import Envelope, ValuePlace, open_value, seal_value
+from secretstore.crypto.envelope import ValuePlace, seal_value
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Key, parse_key, parse_keys, parse_labels, parse_prefix
-from secretstore.domain.records import SecretInfo
-from secretstore.errors import (
-    InvalidSecretValueError,
-    SecretNotFoundError,
-    StoreUnavailableError,
-    VersionConflictError,
-)
+from secretstore.domain.records import SecretInfo, VersionInfo
+from secretstore.errors import SecretNotFoundError, StoreUnavailableError, VersionConflictError
+from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.key_repository import DataKeyRepository
-from secretstore.orm.repository import Head, Heads, NewVersion, Page, SecretRepository, StoredValue
-from secretstore.service.data_keys import DataKeyGoneError, DataKeys, PatientKeyRing
+from secretstore.orm.past_repository import PastRepository
+from secretstore.orm.repository import Head, Heads, LockedHead, LockedHeads, NewVersion, SecretRepository, Selection
+from secretstore.orm.statements import Show
+from secretstore.service.data_keys import DataKeys, PatientKeyRing
+from secretstore.service.merge_patch import merge_patch
+from secretstore.service.reading import PastSecrets, SecretReader, checked_time, checked_version, parse_page
 from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
 
-T = TypeVar("T")
-D = TypeVar("D")
+# `transaction`: other processes are told of a change when it is committed.
+Notify: TypeAlias = Literal["transaction", "off"]
 
-_MISSING = object()
-_MAX_VERSION = 2**63 - 1
 # The first go locks every head, so the second finds them as they stay.
 _GOES = 3
 
 
-class SecretService:
+@dataclass(frozen=True, slots=True)
+class NewValue:
+    """A value to be written, and what goes with it; without labels a secret keeps those that it has."""
+
+    text: bytes = field(repr=False)
+    labels: Mapping[str, str] | None = None
+    expires_at: datetime | None = None
+    ttl: timedelta | None = None
+
+    def expiry(self, moment: datetime) -> datetime | None:
+        """Return when a version that is written now expires."""
+        return self.expires_at if self.ttl is None else moment + self.ttl
+
+
+class SecretService(SecretReader):
     """Secrets of one namespace on your session, in your transaction: nothing is committed, flushed or closed for you.
 
     It reads what the transaction has written.  After an error of PostgreSQL the transaction has failed, as after any
@@ -43,42 +56,21 @@ class SecretService:
         *,
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
+        notify: Notify = "transaction",
     ) -> None:
-        self._repository = repository
-        self._namespace = repository.namespace
         stored_keys = DataKeyRepository(repository.session, repository.namespace)
-        self._data_keys = DataKeys(stored_keys, repository.namespace, keyring)
+        super().__init__(repository, repository.namespace, DataKeys(stored_keys, repository.namespace, keyring))
+        self._repository = repository
+        self._events = EventRepository(repository.session, repository.namespace)
         self._actor = actor
         self._max_value_bytes = max_value_bytes
+        self._notify = notify
 
-    @overload
-    def get_secret(
-        self, key: str, as_type: type[T], *, version: int | None = None, default: None = None
-    ) -> T | None: ...
-    @overload
-    def get_secret(self, key: str, as_type: type[T], *, version: int | None = None, default: D) -> T | D: ...
-    # Plain JSON, and what no `type[T]` can say, such as a union: only the caller knows its shape.
-    @overload
-    def get_secret(self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None) -> Any: ...
-    def get_secret(self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None) -> Any:
-        """Return the value of a secret, or `default` where there is none: never written, deleted, or expired.
-
-        `as_type` is anything that pydantic's `TypeAdapter` takes; a value that does not fit is an
-        `InvalidSecretValueError`.  Without it the value is plain JSON.  `None` is a value too: `null`.
-        """
-        value = self._read(key, as_type, version)
-        return default if value is _MISSING else value
-
-    @overload
-    def get_secret_or_raise(self, key: str, as_type: type[T], *, version: int | None = None) -> T: ...
-    @overload
-    def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: int | None = None) -> Any: ...
-    def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: int | None = None) -> Any:
-        """Return the value of a secret, or raise `SecretNotFoundError`."""
-        value = self._read(key, as_type, version)
-        if value is _MISSING:
-            raise SecretNotFoundError(self._namespace, key, version)
-        return value
+    def as_of(self, moment: datetime) -> PastSecrets:
+        """Return the secrets as they were at a moment, which needs a time zone, to be read."""
+        checked_time(moment, name="the moment")
+        past = PastRepository(self._repository.session, self._namespace, moment)
+        return PastSecrets(past, self._namespace, self._data_keys)
 
     def set_secret(
         self,
@@ -88,131 +80,190 @@ class SecretService:
         expected_version: int | None = None,
         labels: Mapping[str, str] | None = None,
         expires_at: datetime | None = None,
+        ttl: timedelta | None = None,
     ) -> SecretInfo:
         """Write a value as the next version of a secret.
 
         With `expected_version` only over that version, and with 0 only where there is no such secret; otherwise
         `VersionConflictError`.  Two writers at once get two versions, one after the other.
         `labels` are not encrypted; without them the secret keeps those it has.  The secret reads as missing from
-        `expires_at` on, which needs a time zone; without it the new version does not expire.
+        `expires_at` on, which needs a time zone, or after `ttl`; without either the new version does not expire.
         """
-        written = self._write(
-            {parse_key(key): value},
-            expected_version=_checked_version(expected_version),
-            labels=parse_labels(labels),
-            expires_at=_checked_time(expires_at),
-        )
-        return written[key]
+        wanted = parse_key(key)
+        checked_time(expires_at, name="expires_at")
+        new = NewValue(self._to_json(wanted, value), parse_labels(labels), expires_at, _checked_ttl(ttl, expires_at))
+        return self._write({wanted: new}, expected_version=checked_version(expected_version))[key]
 
     def set_secrets(
         self, values: Mapping[str, object], *, labels: Mapping[str, str] | None = None
     ) -> dict[str, SecretInfo]:
         """Write many values, all or none, in a number of statements that does not grow with them."""
-        return self._write({parse_key(key): value for key, value in values.items()}, labels=parse_labels(labels))
+        parsed = parse_labels(labels)
+        keys = {parse_key(key): value for key, value in values.items()}
+        return self._write({key: NewValue(self._to_json(key, value), parsed) for key, value in keys.items()})
+
+    def patch_secret(self, key: str, patch: object, *, expected_version: int | None = None) -> SecretInfo:
+        """Change parts of a value by a JSON merge patch (RFC 7396), and write the result as the next version.
+
+        A member that is null in the patch is removed.  Whoever writes at the same time is waited for, and the patch is
+        applied to what they wrote; with `expected_version` it is a `VersionConflictError`.  Raises
+        `SecretNotFoundError` where there is no such secret.  Labels and expiry stay as they are.
+        """
+        wanted = parse_key(key)
+        changes = from_json_as(self._to_json(wanted, patch), None, name=wanted)
+        head = self._lock_live(wanted, checked_version(expected_version))
+        patched = merge_patch(self.get_secret_or_raise(wanted), changes)
+        return self._write({wanted: NewValue(self._to_json(wanted, patched), None, head.expires_at)})[key]
+
+    def rollback_secret(self, key: str, to_version: int) -> SecretInfo:
+        """Write the value of an older version as the next version; labels and expiry stay as they are.
+
+        Raises `SecretNotFoundError` where there is no such secret, or no value of that version any more.
+        """
+        wanted, version = parse_key(key), checked_version(to_version)
+        head = self._lock_live(wanted)
+        stored = self._repository.find_value(wanted, version)
+        if stored is None:
+            raise SecretNotFoundError(self._namespace, key, version)
+        opened = self._open_all(lambda: [stored])
+        return self._write({wanted: NewValue(opened[wanted].text, None, head.expires_at)})[key]
 
     def delete_secret(self, key: str) -> bool:
         """Delete a secret, which can be undone; return whether there was one."""
-        return self._repository.delete([parse_key(key)], actor=self._actor) == 1
+        return self._delete([parse_key(key)]) == 1
 
     def delete_secrets(self, keys: Iterable[str]) -> int:
         """Delete many secrets, and return how many there were."""
-        return self._repository.delete(parse_keys(keys), actor=self._actor)
+        return self._delete(parse_keys(keys))
 
-    def list_secret_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
+    def undelete_secret(self, key: str) -> SecretInfo:
+        """Bring a deleted secret back as it was; one that is there stays as it is.
+
+        Raises `SecretNotFoundError` where there is none, or its value was destroyed.
+        """
+        wanted = parse_key(key)
+        head, locked = self._lock(wanted)
+        if head.can_be_undeleted:
+            info = self._repository.undelete(wanted, moment=locked.moment, actor=self._actor)
+            self._tell([wanted], head.version)
+            return info
+        found = self._repository.find_info(wanted)
+        if found is None:
+            raise SecretNotFoundError(self._namespace, key)
+        return found
+
+    def set_labels(self, key: str, labels: Mapping[str, str], *, expected_version: int | None = None) -> SecretInfo:
+        """Give a secret these labels in the place of those that it has; this is no new version.
+
+        Labels are not encrypted.  With `expected_version` only where that is the version; otherwise
+        `VersionConflictError`.  Raises `SecretNotFoundError` where there is no such secret.
+        """
+        wanted, parsed = parse_key(key), parse_labels(labels) or {}
+        expected = checked_version(expected_version)
+        head, locked = self._lock(wanted)
+        self._check_live(wanted, head, expected)
+        info = self._repository.set_labels(wanted, parsed, moment=locked.moment, actor=self._actor)
+        self._tell([wanted], head.version)
+        return info
+
+    def destroy_versions(self, key: str, versions: Iterable[int]) -> int:
+        """Remove the ciphertexts of some versions for good, and return how many were still there.
+
+        The rows stay, and say so.  Without its current version a secret is deleted, and cannot be undeleted.  Raises
+        `SecretNotFoundError` where there is no such version; then none is destroyed.
+        """
+        wanted, numbers = parse_key(key), sorted({_known_version(version) for version in versions})
+        head, locked = self._lock(wanted)
+        there = {info.version for info in self._repository.list_versions(wanted)}
+        missing = next((number for number in numbers if number not in there), None)
+        if missing is not None:
+            raise SecretNotFoundError(self._namespace, key, missing)
+        if head.version in numbers and not head.is_deleted:
+            self._repository.delete([wanted], moment=locked.moment, actor=self._actor)
+        destroyed = self._repository.destroy(wanted, numbers, moment=locked.moment, actor=self._actor)
+        self._tell([wanted], head.version)
+        return len(destroyed)
+
+    def purge_secret(self, key: str) -> bool:
+        """Remove a secret with all its versions for good; return whether there was anything.
+
+        The numbers of its versions never come back, and the record of changes stays.
+        """
+        return self._purge([parse_key(key)]) == 1
+
+    def list_versions(self, key: str) -> list[VersionInfo]:
+        """Return what is known of every version of a secret, also of a deleted one, newest first; never decrypts."""
+        return self._repository.list_versions(parse_key(key))
+
+    def list_secret_keys(
+        self, prefix: str = "", *, include_deleted: bool = False, after: str | None = None, limit: int | None = None
+    ) -> list[str]:
         """Return keys in the order of their bytes; the next page comes `after` the last key of this one."""
-        return self._repository.list_keys(_parse_page(prefix, after, limit))
+        return self._repository.list_keys(parse_page(prefix, after, limit), _shown(include_deleted=include_deleted))
 
-    def get_secret_count(self, prefix: str = "") -> int:
+    def get_secret_count(self, prefix: str = "", *, include_deleted: bool = False) -> int:
         """Return how many secrets there are whose keys begin with `prefix`."""
-        return self._repository.count(parse_prefix(prefix))
-
-    @overload
-    def get_secrets(self, keys: Iterable[str], as_type: type[T]) -> dict[str, T]: ...
-    @overload
-    def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]: ...
-    def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]:
-        """Return the values of those secrets that are there, in the order asked for, in one round trip."""
-        wanted = parse_keys(keys)
-        found = self._open_all(lambda: self._repository.find_values(wanted), as_type)
-        return {key: found[key] for key in wanted if key in found}
-
-    @overload
-    def get_secrets_by_prefix(
-        self, prefix: str, as_type: type[T], *, after: str | None = None, limit: int | None = None
-    ) -> dict[str, T]: ...
-    @overload
-    def get_secrets_by_prefix(
-        self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
-    ) -> dict[str, Any]: ...
-    def get_secrets_by_prefix(
-        self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
-    ) -> dict[str, Any]:
-        """Return a page of values, sorted by key."""
-        page = _parse_page(prefix, after, limit)
-        return self._open_all(lambda: self._repository.list_values(page), as_type)
-
-    def describe_secret(self, key: str) -> SecretInfo | None:
-        """Return what is known of a secret without its value; never decrypts."""
-        return self._repository.find_info(parse_key(key))
+        return self._repository.count(parse_prefix(prefix), _shown(include_deleted=include_deleted))
 
     def list_secrets(
         self,
         prefix: str = "",
         *,
         labels: Mapping[str, str] | None = None,
+        include_deleted: bool = False,
+        expired: bool = False,
+        expiring_within: timedelta | None = None,
+        unchanged_for: timedelta | None = None,
         after: str | None = None,
         limit: int | None = None,
     ) -> list[SecretInfo]:
-        """Return a page of records without values, of those secrets only that carry all of `labels`; never decrypts."""
-        return self._repository.list_infos(_parse_page(prefix, after, limit), parse_labels(labels))
+        """Return a page of records without values; never decrypts.
 
-    def _read(self, key: str, as_type: Any, version: int | None) -> Any:
-        wanted, wanted_version = parse_key(key), _checked_version(version)
+        Of those secrets only that carry all of `labels`; that are `expired`, and so read as missing; that expire within
+        a time; whose value has not changed for a time.
+        """
+        if expired and (include_deleted or expiring_within is not None):
+            raise ValueError("a list shows either expired secrets or those that are there")
+        selection = Selection(
+            show=Show.EXPIRED if expired else _shown(include_deleted=include_deleted),
+            labels=parse_labels(labels) or {},
+            expiring_within=expiring_within,
+            unchanged_for=unchanged_for,
+        )
+        return self._repository.list_infos(parse_page(prefix, after, limit), selection)
 
-        def find() -> list[StoredValue]:
-            stored = self._repository.find_value(wanted, wanted_version)
-            return [] if stored is None else [stored]
+    def set_max_versions(self, max_versions: int | None, *, key: str | None = None) -> None:
+        """Set how many versions are kept of each secret of the namespace, or of one; None: all of them.
 
-        return self._open_all(find, as_type).get(wanted, _MISSING)
+        Older ones are removed for good, each time in the transaction of the write that makes them too many.  The limit of
+        a secret comes before that of its namespace.  Raises `SecretNotFoundError` where there is no such secret.
+        """
+        if max_versions is not None and max_versions < 1:
+            raise ValueError(f"at least 1 version is kept, not {max_versions}")
+        if key is None:
+            self._repository.limit_namespace(max_versions)
+        elif not self._repository.limit_secret(parse_key(key), max_versions):
+            raise SecretNotFoundError(self._namespace, key)
 
-    def _open_all(self, find: Callable[[], Sequence[StoredValue]], as_type: Any) -> dict[str, Any]:
-        try:
-            return {stored.key: self._open(stored, as_type) for stored in find()}
-        except DataKeyGoneError:
-            # Since its value was read, the data key may have been replaced and destroyed; then there is another envelope.
-            return {stored.key: self._open(stored, as_type) for stored in find()}
-
-    def _open(self, stored: StoredValue, as_type: Any) -> Any:
-        place = ValuePlace(self._namespace, stored.key, stored.version)
-        envelope = Envelope.parse(stored.envelope, place)
-        value = open_value(self._data_keys.get(envelope.key_id), envelope, place)
-        return from_json_as(value, as_type, name=place)
-
-    def _write(
-        self,
-        values: Mapping[Key, object],
-        *,
-        expected_version: int | None = None,
-        labels: Mapping[str, str] | None = None,
-        expires_at: datetime | None = None,
-    ) -> dict[str, SecretInfo]:
-        texts = {key: self._to_json(key, value) for key, value in values.items()}
-        left, written = sorted(texts), dict[str, SecretInfo]()
+    def _write(self, values: Mapping[Key, NewValue], *, expected_version: int | None = None) -> dict[str, SecretInfo]:
+        left, written = sorted(values), dict[str, SecretInfo]()
         if not left:
             return written
         heads, data_key = self._prepare_to_seal(left)
         for _ in range(_GOES):
             seen = None if expected_version is None else self._expected_head(heads, left[0], expected_version)
             infos = self._repository.write(
-                [self._sealed(data_key, heads, key, texts[key]) for key in left],
-                labels=labels,
-                expires_at=expires_at,
+                [self._sealed(data_key, heads, key, values[key]) for key in left],
+                moment=heads.moment,
+                keeps_labels=any(values[key].labels is None for key in left),
                 was_deleted=None if seen is None else seen.is_deleted,
                 actor=self._actor,
             )
+            self._prune(heads, infos)
             written.update((info.key, info) for info in infos)
-            left = sorted(texts.keys() - written.keys())
+            left = sorted(values.keys() - written.keys())
             if not left:
+                self._tell(list(values), max(info.version for info in written.values()))
                 return {key: written[key] for key in values}
             heads = self._find_heads(left)
         raise StoreUnavailableError(
@@ -223,9 +274,16 @@ class SecretService:
         name = f"the value of {key!r} in namespace {self._namespace!r}"
         return to_json(value, name=name, max_bytes=self._max_value_bytes)
 
-    def _sealed(self, data_key: Aead, heads: Heads, key: Key, text: bytes) -> NewVersion:
+    def _sealed(self, data_key: Aead, heads: Heads, key: Key, new: NewValue) -> NewVersion:
         version = heads.of(key).version + 1
-        return NewVersion(key, version, seal_value(data_key, text, ValuePlace(self._namespace, key, version)).as_json())
+        envelope = seal_value(data_key, new.text, ValuePlace(self._namespace, key, version)).as_json()
+        return NewVersion(key, version, envelope, new.labels or {}, new.expiry(heads.moment))
+
+    def _prune(self, heads: Heads, infos: list[SecretInfo]) -> None:
+        limits = {Key(info.key): (heads.of(Key(info.key)).max_versions, info.version) for info in infos}
+        up_to = {key: version - limit for key, (limit, version) in limits.items() if limit and version > limit}
+        if up_to:
+            self._repository.prune(up_to)
 
     def _prepare_to_seal(self, keys: list[Key]) -> tuple[Heads, Aead]:
         """Return heads, and the data key that seals until the end of the write, whatever happens to it meanwhile.
@@ -255,22 +313,66 @@ class SecretService:
             raise VersionConflictError(self._namespace, key, expected_version, head.live_version)
         return head
 
+    def _lock(self, key: Key) -> tuple[LockedHead, LockedHeads]:
+        locked = self._repository.lock([key])
+        if locked is None:
+            raise SecretNotFoundError(self._namespace, key)
+        return locked.by_key[key], locked
 
-def _parse_page(prefix: str, after: str | None, limit: int | None) -> Page:
-    if limit is not None and limit < 1:
-        raise ValueError(f"a limit is 1 or more, not {limit}")
-    return Page(parse_prefix(prefix), "" if after is None else parse_prefix(after), limit)
+    def _lock_live(self, key: Key, expected_version: int | None = None) -> LockedHead:
+        head, _ = self._lock(key)
+        self._check_live(key, head, expected_version)
+        return head
+
+    def _check_live(self, key: Key, head: LockedHead, expected_version: int | None) -> None:
+        if expected_version is not None and head.live_version != expected_version:
+            raise VersionConflictError(self._namespace, key, expected_version, head.live_version)
+        if not head.is_live:
+            raise SecretNotFoundError(self._namespace, key)
+
+    def _delete(self, keys: list[Key]) -> int:
+        locked = self._repository.lock(keys)
+        live = [] if locked is None else [key for key, head in locked.by_key.items() if head.is_live]
+        if locked is not None and live:
+            self._repository.delete(live, moment=locked.moment, actor=self._actor)
+            self._tell(live, locked.by_key[live[0]].version)
+        return len(live)
+
+    def _purge(self, keys: list[Key]) -> int:
+        locked = self._repository.lock(keys)
+        there = [] if locked is None else [key for key in keys if key in locked.by_key and self.list_versions(key)]
+        if locked is not None and there:
+            self._repository.purge(there, moment=locked.moment, actor=self._actor)
+            self._tell(there, locked.by_key[there[0]].version)
+        return len(there)
+
+    def _tell(self, keys: list[Key], version: int) -> None:
+        if self._notify == "off":
+            return
+        # Of many keys none is named: a listener has to look anyway, and a notice has no room for them.
+        named = {"key": keys[0], "version": version} if len(keys) == 1 else {}
+        self._events.notify(**named)
 
 
-def _checked_version(version: Any) -> int | None:  # whatever a caller without a type checker gave
-    if version is None:
+def _shown(*, include_deleted: bool) -> Show:
+    return Show.DELETED_TOO if include_deleted else Show.LIVE
+
+
+def _known_version(version: Any) -> int:  # whatever a caller without a type checker gave
+    number = checked_version(version)
+    if not number:
+        raise ValueError("a version is a number: 1 or more")
+    return number
+
+
+def _checked_ttl(ttl: timedelta | None, expires_at: datetime | None) -> timedelta | None:
+    if ttl is None:
         return None
-    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= _MAX_VERSION:
-        raise ValueError("a version is a number: 1 or more, or 0 for `must not exist`")
-    return version
+    if expires_at is not None:
+        raise ValueError("a secret expires either at a time or after one: give expires_at or ttl, not both")
+    if not timedelta() < ttl < _LONGEST_TTL:
+        raise ValueError("a ttl is longer than nothing and shorter than a thousand years")
+    return ttl
 
 
-def _checked_time(time: datetime | None) -> datetime | None:
-    if time is not None and time.tzinfo is None:
-        raise InvalidSecretValueError("expires_at has no time zone; write datetime.now(UTC) + …")
-    return time
+_LONGEST_TTL = timedelta(days=365_000)

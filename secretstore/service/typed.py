@@ -26,8 +26,7 @@ def to_json(value: object, *, name: object, max_bytes: int = MAX_VALUE_BYTES) ->
     """
     problem = ""
     try:
-        text = json.dumps(revealed_json(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        encoded = text.encode()
+        encoded = as_json_text(revealed_json(value))
     except Unstorable as error:
         problem = str(error)
     except UnicodeEncodeError:
@@ -41,6 +40,11 @@ def to_json(value: object, *, name: object, max_bytes: int = MAX_VALUE_BYTES) ->
             f"{name} cannot be stored: {len(encoded)} bytes of JSON are more than {max_bytes}"
         )
     return encoded
+
+
+def as_json_text(value: object) -> bytes:
+    """Return plain JSON as text in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def from_json_as(data: bytes, as_type: Any, *, name: object) -> Any:

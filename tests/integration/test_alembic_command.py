@@ -106,7 +106,7 @@ def test_the_template_gives_a_revision_that_goes_both_ways(
     file.write_text(file.read_text().partition("def upgrade")[0].rstrip() + "\n\n" + SECOND_REVISION)
     up = alembic("upgrade", "head", folder=folder, SECRETSTORE_DATABASE_URL=database_url)
     assert (up.returncode, len(catalogue(raw) - before)) == (0, 1), up.stderr
-    print_down = "from secretstore import migrate; print(migrate.sql('secretstore_0003:secretstore_0002'))"
+    print_down = "from secretstore import migrate; print(migrate.sql('secretstore_0004:secretstore_0003'))"
     printed = run_python("-c", print_down, folder=folder)
     assert "ALTER TABLE secretstore.secret_store DROP COLUMN extra" in printed.stdout, printed.stderr
     raw.execute(printed.stdout.encode())
@@ -119,7 +119,14 @@ def test_the_wheel_carries_the_revisions_and_not_the_tests(wheel: Path) -> None:
         names = set(archive.namelist())
 
     migrations = {name for name in names if name.startswith("secretstore/migrations/")}
-    files = {"README", "env.py", "script.py.mako", "versions/0001_initial.py", "versions/0002_key_changes.py"}
+    files = {
+        "README",
+        "env.py",
+        "script.py.mako",
+        "versions/0001_initial.py",
+        "versions/0002_key_changes.py",
+        "versions/0003_history.py",
+    }
     assert migrations == {f"secretstore/migrations/{file}" for file in files}
     assert "secretstore/py.typed" in names
     assert {name.partition("/")[0] for name in names} == {"secretstore", "pg_secretstore-0.1.0.dist-info"}

@@ -35,7 +35,7 @@ from tests.support.keys import stored_rows
 from tests.support.store_model import MISSING, SHREDDED, Place, Row, StoreModel, is_lost
 
 _EMPTY = """
-    TRUNCATE secretstore.data_key, secretstore.data_key_use, secretstore.secret_store, secretstore.secret_version,
+    TRUNCATE secretstore.label_change, secretstore.data_key, secretstore.data_key_use, secretstore.secret_store, secretstore.secret_version,
              secretstore.change_event
 """
 _ROWS = """

@@ -48,7 +48,7 @@ def test_an_upgrade_makes_the_tables_of_the_newest_revision(empty: Engine, onloo
     migrate.upgrade(empty)
 
     assert tables(onlooker) == OUR_TABLES | VERSION_TABLE
-    assert migrate.current(empty) == migrate.head() == "secretstore_0002"
+    assert migrate.current(empty) == migrate.head() == "secretstore_0003"
     migrate.check(empty)
 
 
@@ -105,7 +105,7 @@ def test_a_downgrade_keeps_what_can_be_read_and_what_cannot(
 
     migrate.downgrade(engine, "secretstore_0001")
 
-    assert tables(raw) == OUR_TABLES - {"data_key_use"} | VERSION_TABLE
+    assert tables(raw) == OUR_TABLES - {"data_key_use", "label_change", "namespace_setting"} | VERSION_TABLE
     assert store.get_secret("a") == 1
     with pytest.raises(DecryptionError, match="was shredded"):
         store.namespace("lost").get_secret("a")
@@ -262,7 +262,7 @@ def test_the_printed_upgrade_makes_the_same_tables(
     assert onlooker.execute("SELECT version_num FROM secretstore.alembic_version").fetchall() == [(migrate.head(),)]
 
 
-@pytest.mark.parametrize("start", ["head", "secretstore_0002"])
+@pytest.mark.parametrize("start", ["head", "secretstore_0003", "secretstore_0002"])
 def test_the_printed_downgrade_drops_the_tables(engine: Engine, raw: psycopg.Connection, start: str) -> None:
     """The printed statements of a downgrade leave none of our tables and no revision."""
     raw.execute(migrate.sql(f"{start}:base").encode())

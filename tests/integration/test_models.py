@@ -80,6 +80,7 @@ def test_a_row_is_found_by_namespace_and_key(rows: list[Base], session: Session)
     row = session.get_one(SecretStore, ("default", "a"))
 
     assert (row.version, row.labels, row.deleted_at) == (1, {"team": "web"}, None)
+    assert row.value is not None
     assert set(row.value) == {"v", "alg", "key", "nonce", "data"}
     assert Envelope.parse(dict(row.value), "a").key_id == row.data_key_id
     assert VALUE not in str(vars(row))

@@ -188,7 +188,8 @@ def test_a_backup_opens_with_the_master_key_that_it_was_made_with(
     for table, columns in copied.items():
         raw.execute(f"CREATE TABLE kept_{table} AS SELECT {columns} FROM secretstore.{table}".encode())
     raw.execute(
-        "TRUNCATE secretstore.secret_version, secretstore.secret_store, secretstore.data_key_use, secretstore.data_key"
+        "TRUNCATE secretstore.label_change, secretstore.secret_version, secretstore.secret_store, "
+        "secretstore.data_key_use, secretstore.data_key"
     )
     assert store.get_secret("a") is None
 

@@ -15,7 +15,10 @@ SELECT format('index %s', indexdef) FROM pg_indexes WHERE schemaname = 'secretst
 """
 
 VERSION_TABLE = {"alembic_version"}
-OUR_TABLES = {"change_event", "data_key", "data_key_use", "secret_store", "secret_version"}
+OUR_TABLES = {
+    *("change_event", "data_key", "data_key_use", "label_change"),
+    *("namespace_setting", "secret_store", "secret_version"),
+}
 
 
 def tables(raw: psycopg.Connection) -> set[str]:

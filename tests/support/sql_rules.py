@@ -2,7 +2,7 @@
 
 import re
 
-_ALLOWED_IN_DO_UPDATE = {"coalesce", "greatest", "least", "cast", "and", "or", "not", "in"}
+_ALLOWED_IN_DO_UPDATE = {"coalesce", "greatest", "least", "cast", "and", "or", "not", "in", "when"}
 _FORBIDDEN = {
     "a trigger": r"\bCREATE\s+(OR\s+REPLACE\s+)?(CONSTRAINT\s+)?TRIGGER\b",
     "a function or procedure": r"\bCREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE)\b|\bDO\s+\$",
@@ -30,7 +30,7 @@ def violations(statement: str) -> list[str]:
         found.append("a row lock without one namespace")
     if _holds(_WRITES, statement) and "namespace" not in statement:
         found.append("a write without a namespace")
-    if _holds(r"\bUPDATE\b.*\bclock_timestamp\s*\(", statement):
+    if _holds(r"\bUPDATE\s+[\w.]+\s+(AS\s+\w+\s+)?SET\b.*\bclock_timestamp\s*\(", statement):
         found.append("clock_timestamp() in an UPDATE")
     return found + [f"{name}() in DO UPDATE SET" for name in _called_in_do_update(statement)]
 

@@ -6,28 +6,58 @@ from typing import Any
 
 import pytest
 
-from secretstore import AsyncSecretClient, AsyncSecretService, SecretClient, SecretService
+from secretstore import (
+    AsyncPastSecrets,
+    AsyncSecretClient,
+    AsyncSecretService,
+    PastSecretClient,
+    PastSecrets,
+    SecretClient,
+    SecretService,
+)
 from secretstore.client.keys import AsyncKeys, Keys
 
 # As the contract's table gives them.
 CONTRACT = {
-    "get_secret": "(self, key, as_type=None, *, version=None, default=None)",
-    "get_secret_or_raise": "(self, key, as_type=None, *, version=None)",
-    "set_secret": "(self, key, value, *, expected_version=None, labels=None, expires_at=None)",
+    "get_secret": "(self, key, as_type=None, *, version=None, default=None, resolve=False)",
+    "get_secret_or_raise": "(self, key, as_type=None, *, version=None, resolve=False)",
+    "set_secret": "(self, key, value, *, expected_version=None, labels=None, expires_at=None, ttl=None)",
     "delete_secret": "(self, key)",
-    "list_secret_keys": "(self, prefix='', *, after=None, limit=None)",
-    "get_secret_count": "(self, prefix='')",
-    "get_secrets": "(self, keys, as_type=None)",
-    "get_secrets_by_prefix": "(self, prefix, as_type=None, *, after=None, limit=None)",
+    "list_secret_keys": "(self, prefix='', *, include_deleted=False, after=None, limit=None)",
+    "get_secret_count": "(self, prefix='', *, include_deleted=False)",
+    "get_secrets": "(self, keys, as_type=None, *, resolve=False)",
+    "get_secrets_by_prefix": "(self, prefix, as_type=None, *, after=None, limit=None, resolve=False)",
     "set_secrets": "(self, values, *, labels=None)",
     "delete_secrets": "(self, keys)",
     "describe_secret": "(self, key)",
+    "list_secrets": (
+        "(self, prefix='', *, labels=None, include_deleted=False, expired=False, expiring_within=None, "
+        "unchanged_for=None, after=None, limit=None)"
+    ),
+    "patch_secret": "(self, key, patch, *, expected_version=None)",
+    "list_versions": "(self, key)",
+    "rollback_secret": "(self, key, to_version)",
+    "undelete_secret": "(self, key)",
+    "destroy_versions": "(self, key, versions)",
+    "purge_secret": "(self, key)",
+    "set_labels": "(self, key, labels, *, expected_version=None)",
+    "set_max_versions": "(self, max_versions, *, key=None)",
+}
+# The view on the past, which only reads.
+OF_THE_PAST = {
+    **{
+        name: CONTRACT[name]
+        for name in ("get_secret", "get_secret_or_raise", "get_secrets", "get_secrets_by_prefix", "describe_secret")
+    },
+    "list_secret_keys": "(self, prefix='', *, after=None, limit=None)",
+    "get_secret_count": "(self, prefix='')",
     "list_secrets": "(self, prefix='', *, labels=None, after=None, limit=None)",
 }
 # What only a stand-alone face has.
 OF_CLIENTS = {"bind", "namespace", "close"}
 BLOCKING: tuple[type, ...] = (SecretService, SecretClient)
 AWAITED: tuple[type, ...] = (AsyncSecretService, AsyncSecretClient)
+PAST: tuple[type, ...] = (PastSecrets, PastSecretClient, AsyncPastSecrets)
 FACES = pytest.mark.parametrize("face", BLOCKING + AWAITED)
 
 
@@ -56,7 +86,18 @@ def test_a_method_has_the_same_types_on_every_face(face: type) -> None:
     service, others = methods(SecretService), methods(face)
 
     different = [name for name in service if inspect.signature(service[name]) != inspect.signature(others[name])]
-    assert different == []
+    # Its answer is a face itself.
+    assert different == ["as_of"]
+
+
+@pytest.mark.parametrize("face", PAST)
+def test_the_past_is_read_by_the_same_methods(face: type) -> None:
+    """A view on the past has the reading methods, with their parameters and types, and no other."""
+    assert {name: bare(method) for name, method in methods(face).items()} == OF_THE_PAST
+    first = methods(PastSecrets)
+    assert [name for name in first if inspect.signature(first[name]) != inspect.signature(methods(face)[name])] == []
+    awaited = {inspect.iscoroutinefunction(method) for method in methods(face).values()}
+    assert awaited == {face is AsyncPastSecrets}
 
 
 @FACES
@@ -82,6 +123,7 @@ def test_clients_of_both_kinds_are_used_alike() -> None:
         False,
     ]
     assert not inspect.iscoroutinefunction(AsyncSecretClient.namespace)
+    assert not inspect.iscoroutinefunction(AsyncSecretClient.as_of)
     assert inspect.iscoroutinefunction(AsyncSecretClient.close)
     assert not inspect.iscoroutinefunction(SecretClient.close)
     assert {"__enter__", "__exit__"} <= vars(SecretClient).keys()

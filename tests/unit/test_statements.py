@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import Executable
 from sqlalchemy.sql import ClauseElement
 
-from secretstore.orm import key_statements, statements
+from secretstore.orm import event_statements, key_statements, past_statements, statements, write_statements
 from secretstore.orm.engines import make_engine
 from secretstore.orm.models import Base, SecretStore, SecretVersion
+from secretstore.orm.statements import Show
 from tests.support.sql_rules import violations
 
 Build = Callable[[], Executable]
@@ -27,6 +28,9 @@ OF_ALL_NAMESPACES = {
     "select_most_used",
     "select_namespaces",
 }
+# About no rows at all.
+OF_NO_TABLE = {"lock_numbers", "notify", "select_now"}
+OF_A_LIST = (statements.select_page_of_infos, statements.select_page_of_keys, statements.select_count)
 
 
 def _has_no_parameters(build: Build) -> bool:
@@ -36,12 +40,21 @@ def _has_no_parameters(build: Build) -> bool:
 BUILDERS: dict[str, Build] = {
     **{
         name: build
-        for module in (statements, key_statements)
+        for module in (statements, write_statements, event_statements, key_statements)
         for name, build in vars(module).items()
         if callable(build) and _has_no_parameters(build)
     },
-    "select_page_of_infos": lambda: statements.select_page_of_infos(by_labels=False),
-    "select_page_of_infos by labels": lambda: statements.select_page_of_infos(by_labels=True),
+    **{
+        f"{name} of then": build
+        for name, build in vars(past_statements).items()
+        if callable(build) and _has_no_parameters(build)
+    },
+    "select_page_of_infos of then": lambda: past_statements.select_page_of_infos(by_labels=False),
+    "select_page_of_infos of then by labels": lambda: past_statements.select_page_of_infos(by_labels=True),
+    **{f"{build.__name__} {show.value}": partial(build, show) for show in Show for build in OF_A_LIST},
+    "select_page_of_infos by all": lambda: statements.select_page_of_infos(
+        Show.LIVE, by_labels=True, expiring=True, unchanged=True
+    ),
     "select_infos": lambda: key_statements.select_infos(of_all=False),
     "select_infos of all": lambda: key_statements.select_infos(of_all=True),
     **{
@@ -54,7 +67,9 @@ BUILDERS: dict[str, Build] = {
     },
 }
 EACH = pytest.mark.parametrize("name", BUILDERS)
-EACH_OF_ONE_NAMESPACE = pytest.mark.parametrize("name", [name for name in BUILDERS if name not in OF_ALL_NAMESPACES])
+EACH_OF_ONE_NAMESPACE = pytest.mark.parametrize(
+    "name", [name for name in BUILDERS if name not in OF_ALL_NAMESPACES | OF_NO_TABLE]
+)
 
 
 def sql(name: str) -> str:
@@ -96,7 +111,7 @@ def test_a_statement_that_reads_compares_the_namespace(name: str) -> None:
     """One namespace by `=`, except where all namespaces are asked for."""
     found = re.findall(r"\w+\.namespace = %\(given_namespace\)s", sql(name))
 
-    assert bool(found) == (name not in OF_ALL_NAMESPACES)
+    assert bool(found) == (name not in OF_ALL_NAMESPACES | OF_NO_TABLE)
 
 
 @EACH
@@ -109,7 +124,8 @@ def test_a_statement_names_its_columns(name: str) -> None:
 def test_no_value_is_written_into_a_statement(name: str) -> None:
     """All that varies comes as a parameter: the text holds no literal beside states, actions and empty labels."""
     assert set(re.findall(r"'([^']*)'", sql(name))) <= {
-        *("active", "set", "import", "delete", "{}", "shredded", "retired")
+        *("active", "set", "import", "labels", "delete", "undelete", "purge", "destroy"),
+        *("{}", "shredded", "retired"),
     }
 
 
@@ -127,7 +143,7 @@ def test_parameters_get_the_prefix() -> None:
     assert statements.parameters(namespace="n", key="k") == {"given_namespace": "n", "given_key": "k"}
 
 
-@pytest.mark.parametrize("name", ["select_value", "select_values", "select_page_of_values", "select_count"])
+@pytest.mark.parametrize("name", ["select_value", "select_values", "select_page_of_values", "select_count live"])
 def test_readers_see_only_what_is_there(name: str) -> None:
     """Deleted and expired secrets are passed over by the database."""
     assert "deleted_at IS NULL" in sql(name)
@@ -135,13 +151,25 @@ def test_readers_see_only_what_is_there(name: str) -> None:
     assert "expires_at > now()" in sql(name)
 
 
-@pytest.mark.parametrize("name", ["select_info", "select_page_of_infos", "select_page_of_infos by labels"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("select_info", "select_page_of_infos live", "select_page_of_infos expired", "select_page_of_infos by all"),
+        *("select_info of then", "select_page_of_infos of then", "select_versions"),
+    ],
+)
 def test_records_are_read_without_values(name: str) -> None:
     """What never decrypts does not even fetch a ciphertext."""
     assert not re.search(r"\bvalue\b", sql(name))
 
 
-@pytest.mark.parametrize("name", ["write_secrets", "import_secrets", "delete_secrets"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("write_secrets", "import_secrets", "delete_secrets", "undelete_secrets"),
+        *("set_labels", "purge_secrets", "destroy_versions"),
+    ],
+)
 def test_a_change_and_its_record_are_one_statement(name: str) -> None:
     """Whoever changes a head writes the change event in the same statement."""
     assert "INSERT INTO secretstore.change_event" in sql(name)
@@ -150,11 +178,11 @@ def test_a_change_and_its_record_are_one_statement(name: str) -> None:
 
 def test_rows_are_locked_in_the_order_of_their_keys() -> None:
     """Two batches that share keys cannot wait for each other in a circle."""
-    written, imported, deleted = sql("write_secrets"), sql("import_secrets"), sql("delete_secrets")
+    written, imported, locked = sql("write_secrets"), sql("import_secrets"), sql("lock_heads")
 
     for statement in (written, imported):
         assert re.search(r'ORDER BY \(?rows\.key COLLATE "C"\)?\s', statement)
-    assert re.search(r"ORDER BY secretstore\.secret_store\.key\s+FOR UPDATE", deleted)
+    assert re.search(r"ORDER BY secretstore\.secret_store\.key\s+FOR UPDATE", locked)
 
 
 def test_only_an_import_brings_its_own_times() -> None:
@@ -169,7 +197,7 @@ def test_only_an_import_brings_its_own_times() -> None:
 
 def test_a_page_is_a_range_of_the_primary_key() -> None:
     """No pattern match: prefix and page are comparisons of the key."""
-    page = sql("select_page_of_keys")
+    page = sql("select_page_of_keys live")
 
     assert "LIKE" not in page
     for comparison in (">= %(given_prefix)s", "< %(given_prefix_end)s", "> %(given_after)s", "LIMIT %(given_limit)s"):

@@ -1,0 +1,260 @@
+"""The methods of the stand-alone client: each lends a session to the one body of `SecretService`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from secretstore.domain.records import SecretInfo, VersionInfo
+from secretstore.service import SecretService
+from secretstore.service.reading import PastSecrets, SecretReader, checked_time
+
+T = TypeVar("T")
+D = TypeVar("D")
+P = ParamSpec("P")
+
+
+class Run(Protocol):
+    """Calls a method of a service with a session lent to it."""
+
+    def __call__(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what the method returns."""
+
+
+class LendingReader(ABC):
+    """The methods of `SecretReader`, each in a transaction of its own; a subclass says from which source they read."""
+
+    @abstractmethod
+    def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of a reader with a session lent to it."""
+
+    @overload
+    def get_secret(
+        self, key: str, as_type: type[T], *, version: int | None = None, default: None = None, resolve: bool = False
+    ) -> T | None: ...
+    @overload
+    def get_secret(
+        self, key: str, as_type: type[T], *, version: int | None = None, default: D, resolve: bool = False
+    ) -> T | D: ...
+    @overload
+    def get_secret(
+        self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None, resolve: bool = False
+    ) -> Any: ...
+    def get_secret(
+        self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None, resolve: bool = False
+    ) -> Any:
+        """See `SecretService.get_secret`."""
+        return self._read(SecretReader.get_secret, key, as_type, version=version, default=default, resolve=resolve)
+
+    @overload
+    def get_secret_or_raise(
+        self, key: str, as_type: type[T], *, version: int | None = None, resolve: bool = False
+    ) -> T: ...
+    @overload
+    def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: int | None = None, resolve: bool = False
+    ) -> Any: ...
+    def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: int | None = None, resolve: bool = False
+    ) -> Any:
+        """See `SecretService.get_secret_or_raise`."""
+        return self._read(SecretReader.get_secret_or_raise, key, as_type, version=version, resolve=resolve)
+
+    @overload
+    def get_secrets(self, keys: Iterable[str], as_type: type[T], *, resolve: bool = False) -> dict[str, T]: ...
+    @overload
+    def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]: ...
+    def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
+        """See `SecretService.get_secrets`."""
+        return self._read(SecretReader.get_secrets, keys, as_type, resolve=resolve)
+
+    @overload
+    def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: type[T],
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, T]: ...
+    @overload
+    def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, Any]: ...
+    def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, Any]:
+        """See `SecretService.get_secrets_by_prefix`."""
+        return self._read(
+            SecretReader.get_secrets_by_prefix, prefix, as_type, after=after, limit=limit, resolve=resolve
+        )
+
+    def describe_secret(self, key: str) -> SecretInfo | None:
+        """See `SecretService.describe_secret`."""
+        return self._read(SecretReader.describe_secret, key)
+
+
+class PastSecretClient(LendingReader):
+    """As `PastSecrets`, each call in a transaction of its own."""
+
+    def __init__(self, run: Run, moment: datetime) -> None:
+        self._service_run = run
+        self._moment = moment
+        checked_time(moment, name="the moment")
+
+    def list_secret_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
+        """See `PastSecrets.list_secret_keys`."""
+        return self._run(PastSecrets.list_secret_keys, prefix, after=after, limit=limit)
+
+    def get_secret_count(self, prefix: str = "") -> int:
+        """See `PastSecrets.get_secret_count`."""
+        return self._run(PastSecrets.get_secret_count, prefix)
+
+    def list_secrets(
+        self,
+        prefix: str = "",
+        *,
+        labels: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[SecretInfo]:
+        """See `PastSecrets.list_secrets`."""
+        return self._run(PastSecrets.list_secrets, prefix, labels=labels, after=after, limit=limit)
+
+    def _run(self, method: Callable[Concatenate[PastSecrets, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._service_run(lambda service: method(service.as_of(self._moment), *args, **kwargs))
+
+    def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(method, *args, **kwargs)
+
+
+class SecretMethods(LendingReader):
+    """The methods of `SecretService`, each in a transaction of its own."""
+
+    @abstractmethod
+    def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of a service with a session lent to it."""
+
+    def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(method, *args, **kwargs)
+
+    def as_of(self, moment: datetime) -> PastSecretClient:
+        """Return the secrets as they were at a moment, which needs a time zone, to be read; see `PastSecrets`."""
+        return PastSecretClient(self._run, moment)
+
+    def set_secret(
+        self,
+        key: str,
+        value: object,
+        *,
+        expected_version: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        expires_at: datetime | None = None,
+        ttl: timedelta | None = None,
+    ) -> SecretInfo:
+        """See `SecretService.set_secret`."""
+        return self._run(
+            SecretService.set_secret,
+            key,
+            value,
+            expected_version=expected_version,
+            labels=labels,
+            expires_at=expires_at,
+            ttl=ttl,
+        )
+
+    def set_secrets(
+        self, values: Mapping[str, object], *, labels: Mapping[str, str] | None = None
+    ) -> dict[str, SecretInfo]:
+        """See `SecretService.set_secrets`."""
+        return self._run(SecretService.set_secrets, values, labels=labels)
+
+    def patch_secret(self, key: str, patch: object, *, expected_version: int | None = None) -> SecretInfo:
+        """See `SecretService.patch_secret`."""
+        return self._run(SecretService.patch_secret, key, patch, expected_version=expected_version)
+
+    def rollback_secret(self, key: str, to_version: int) -> SecretInfo:
+        """See `SecretService.rollback_secret`."""
+        return self._run(SecretService.rollback_secret, key, to_version)
+
+    def delete_secret(self, key: str) -> bool:
+        """See `SecretService.delete_secret`."""
+        return self._run(SecretService.delete_secret, key)
+
+    def delete_secrets(self, keys: Iterable[str]) -> int:
+        """See `SecretService.delete_secrets`."""
+        return self._run(SecretService.delete_secrets, keys)
+
+    def undelete_secret(self, key: str) -> SecretInfo:
+        """See `SecretService.undelete_secret`."""
+        return self._run(SecretService.undelete_secret, key)
+
+    def set_labels(self, key: str, labels: Mapping[str, str], *, expected_version: int | None = None) -> SecretInfo:
+        """See `SecretService.set_labels`."""
+        return self._run(SecretService.set_labels, key, labels, expected_version=expected_version)
+
+    def destroy_versions(self, key: str, versions: Iterable[int]) -> int:
+        """See `SecretService.destroy_versions`."""
+        return self._run(SecretService.destroy_versions, key, versions)
+
+    def purge_secret(self, key: str) -> bool:
+        """See `SecretService.purge_secret`."""
+        return self._run(SecretService.purge_secret, key)
+
+    def list_versions(self, key: str) -> list[VersionInfo]:
+        """See `SecretService.list_versions`."""
+        return self._run(SecretService.list_versions, key)
+
+    def list_secret_keys(
+        self, prefix: str = "", *, include_deleted: bool = False, after: str | None = None, limit: int | None = None
+    ) -> list[str]:
+        """See `SecretService.list_secret_keys`."""
+        return self._run(
+            SecretService.list_secret_keys, prefix, include_deleted=include_deleted, after=after, limit=limit
+        )
+
+    def get_secret_count(self, prefix: str = "", *, include_deleted: bool = False) -> int:
+        """See `SecretService.get_secret_count`."""
+        return self._run(SecretService.get_secret_count, prefix, include_deleted=include_deleted)
+
+    def list_secrets(
+        self,
+        prefix: str = "",
+        *,
+        labels: Mapping[str, str] | None = None,
+        include_deleted: bool = False,
+        expired: bool = False,
+        expiring_within: timedelta | None = None,
+        unchanged_for: timedelta | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[SecretInfo]:
+        """See `SecretService.list_secrets`."""
+        return self._run(
+            SecretService.list_secrets,
+            prefix,
+            labels=labels,
+            include_deleted=include_deleted,
+            expired=expired,
+            expiring_within=expiring_within,
+            unchanged_for=unchanged_for,
+            after=after,
+            limit=limit,
+        )
+
+    def set_max_versions(self, max_versions: int | None, *, key: str | None = None) -> None:
+        """See `SecretService.set_max_versions`."""
+        self._run(SecretService.set_max_versions, max_versions, key=key)

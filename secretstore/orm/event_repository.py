@@ -1,0 +1,62 @@
+"""Numbers and reads the record of changes, on a session that belongs to the caller."""
+
+import hashlib
+import json
+from typing import Any
+
+from sqlalchemy import Executable, Result
+from sqlalchemy.orm import Session
+
+from secretstore.domain.names import Namespace, prefix_end
+from secretstore.domain.records import Change
+from secretstore.orm import event_statements as statements
+from secretstore.orm.execute import execute
+
+CHANNEL = "secretstore"
+
+
+class EventRepository:
+    """The changes of one namespace, on the caller's session, whose transaction stays the caller's."""
+
+    def __init__(self, session: Session, namespace: Namespace) -> None:
+        self._session = session
+        self._namespace = namespace
+
+    def number(self, limit: int) -> int:
+        """Give numbers to changes that are committed and have none, and return to how many.
+
+        Whoever does so at the same time waits.  A later commit gets a later number, so that whoever reads by number
+        misses nothing.  The transaction has to see what was committed before each of its statements (`READ COMMITTED`).
+        """
+        if not self._execute(statements.select_is_unnumbered()).scalar_one():
+            return 0
+        execute(self._session, statements.lock_numbers(), lock=_lock_of(self._namespace))
+        return int(self._execute(statements.number_changes(), limit=limit).scalar_one())
+
+    def last_number(self) -> int:
+        """Return the number of the last change that has one, or 0."""
+        return int(self._execute(statements.select_last_number()).scalar_one())
+
+    def list_after(self, seq: int, *, prefix: str, limit: int) -> list[Change]:
+        """Return changes after a number, in the order of their numbers."""
+        rows = self._execute(
+            statements.select_page_of_changes(),
+            after_seq=seq,
+            prefix=prefix,
+            prefix_end=prefix_end(prefix),
+            limit=limit,
+        )
+        return [Change(**row._asdict()) for row in rows]
+
+    def notify(self, **named: object) -> None:
+        """Hint to listeners that something changes in the namespace when this transaction commits."""
+        payload = json.dumps({"namespace": self._namespace, **named})
+        execute(self._session, statements.notify(), channel=CHANNEL, payload=payload)
+
+    def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
+        return execute(self._session, statement, namespace=self._namespace, **parameters)
+
+
+def _lock_of(namespace: Namespace) -> int:
+    digest = hashlib.sha256(b"secretstore change_event " + namespace.encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)

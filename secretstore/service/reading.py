@@ -1,0 +1,239 @@
+"""The methods that read values, of secrets as they are or as they were."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeVar, overload
+
+from secretstore.crypto.envelope import Envelope, ValuePlace, open_value
+from secretstore.domain.names import Key, Namespace, parse_key, parse_keys, parse_labels, parse_prefix
+from secretstore.domain.records import SecretInfo
+from secretstore.errors import InvalidSecretValueError, SecretNotFoundError, VersionGoneError
+from secretstore.orm.past_repository import PastRepository
+from secretstore.orm.repository import Page, StoredValue
+from secretstore.service.data_keys import DataKeyGoneError, DataKeys
+from secretstore.service.references import resolve as resolve_references
+from secretstore.service.typed import as_json_text, from_json_as
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+_MISSING = object()
+_MAX_VERSION = 2**63 - 1
+
+
+class Source(Protocol):
+    """Where envelopes are read."""
+
+    def find_value(self, key: Key, version: int | None = None) -> StoredValue | None:
+        """Return the envelope of a secret."""
+
+    def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
+        """Return the envelopes of many secrets."""
+
+    def list_values(self, page: Page) -> list[StoredValue]:
+        """Return a page of envelopes by key."""
+
+    def find_info(self, key: Key) -> SecretInfo | None:
+        """Return what is known of a secret without its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedValue:
+    """A value as JSON text, and where it stands."""
+
+    place: ValuePlace
+    text: bytes = field(repr=False)
+
+
+class SecretReader:
+    """What can be read of the secrets of a namespace, from one source."""
+
+    def __init__(self, source: Source, namespace: Namespace, data_keys: DataKeys) -> None:
+        self._source = source
+        self._namespace = namespace
+        self._data_keys = data_keys
+
+    @overload
+    def get_secret(
+        self, key: str, as_type: type[T], *, version: int | None = None, default: None = None, resolve: bool = False
+    ) -> T | None: ...
+    @overload
+    def get_secret(
+        self, key: str, as_type: type[T], *, version: int | None = None, default: D, resolve: bool = False
+    ) -> T | D: ...
+    # Plain JSON, and what no `type[T]` can say, such as a union: only the caller knows its shape.
+    @overload
+    def get_secret(
+        self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None, resolve: bool = False
+    ) -> Any: ...
+    def get_secret(
+        self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None, resolve: bool = False
+    ) -> Any:
+        """Return the value of a secret, or `default` where there is none: never written, deleted, or expired.
+
+        `as_type` is anything that pydantic's `TypeAdapter` takes; a value that does not fit is an
+        `InvalidSecretValueError`.  Without it the value is plain JSON.  `None` is a value too: `null`.
+        With `resolve`, references `{"$ref": "other.key#/json/pointer"}` inside the value are replaced by what they point
+        at in the same namespace; a cycle, a chain that is too long or a missing end is an `InvalidSecretValueError`.
+        """
+        value = self._read(key, as_type, version, resolve=resolve)
+        return default if value is _MISSING else value
+
+    @overload
+    def get_secret_or_raise(
+        self, key: str, as_type: type[T], *, version: int | None = None, resolve: bool = False
+    ) -> T: ...
+    @overload
+    def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: int | None = None, resolve: bool = False
+    ) -> Any: ...
+    def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: int | None = None, resolve: bool = False
+    ) -> Any:
+        """Return the value of a secret, or raise `SecretNotFoundError`; see `get_secret`."""
+        value = self._read(key, as_type, version, resolve=resolve)
+        if value is _MISSING:
+            raise SecretNotFoundError(self._namespace, key, version)
+        return value
+
+    @overload
+    def get_secrets(self, keys: Iterable[str], as_type: type[T], *, resolve: bool = False) -> dict[str, T]: ...
+    @overload
+    def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]: ...
+    def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
+        """Return the values of those secrets that are there, in the order asked for, in one round trip."""
+        wanted = parse_keys(keys)
+        found = self._read_all(lambda: self._source.find_values(wanted), as_type, resolve=resolve)
+        return {key: found[key] for key in wanted if key in found}
+
+    @overload
+    def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: type[T],
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, T]: ...
+    @overload
+    def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, Any]: ...
+    def get_secrets_by_prefix(
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
+    ) -> dict[str, Any]:
+        """Return a page of values, sorted by key."""
+        page = parse_page(prefix, after, limit)
+        return self._read_all(lambda: self._source.list_values(page), as_type, resolve=resolve)
+
+    def describe_secret(self, key: str) -> SecretInfo | None:
+        """Return what is known of a secret without its value; never decrypts."""
+        return self._source.find_info(parse_key(key))
+
+    def _read(self, key: str, as_type: Any, version: int | None, *, resolve: bool) -> Any:
+        wanted, wanted_version = parse_key(key), checked_version(version)
+
+        def find() -> list[StoredValue]:
+            stored = self._source.find_value(wanted, wanted_version)
+            return [] if stored is None else [stored]
+
+        return self._read_all(find, as_type, resolve=resolve).get(wanted, _MISSING)
+
+    def _read_all(self, find: Callable[[], Sequence[StoredValue]], as_type: Any, *, resolve: bool) -> dict[str, Any]:
+        opened = self._open_all(find)
+        if resolve:
+            opened = self._resolved(opened)
+        return {key: from_json_as(value.text, as_type, name=value.place) for key, value in opened.items()}
+
+    def _resolved(self, opened: Mapping[Key, OpenedValue]) -> dict[Key, OpenedValue]:
+        resolved = resolve_references(_plain(opened), self._load_plain)
+        return {key: OpenedValue(value.place, as_json_text(resolved[key])) for key, value in opened.items()}
+
+    def _load_plain(self, keys: Sequence[Key]) -> dict[Key, Any]:
+        return _plain(self._open_all(lambda: self._source.find_values(keys)))
+
+    def _open_all(self, find: Callable[[], Sequence[StoredValue]]) -> dict[Key, OpenedValue]:
+        try:
+            return {stored.key: self._open(stored) for stored in find()}
+        except DataKeyGoneError:
+            # Since its value was read, the data key may have been replaced and destroyed; then there is another envelope.
+            return {stored.key: self._open(stored) for stored in find()}
+
+    def _open(self, stored: StoredValue) -> OpenedValue:
+        if stored.envelope is None:
+            raise VersionGoneError(self._namespace, stored.key, stored.version)
+        place = ValuePlace(self._namespace, stored.key, stored.version)
+        envelope = Envelope.parse(stored.envelope, place)
+        return OpenedValue(place, open_value(self._data_keys.get(envelope.key_id), envelope, place))
+
+
+class PastSecrets(SecretReader):
+    """Secrets as they were at a moment: values, lists, labels; what was deleted since is there.
+
+    A change counts from the moment of its statement, which is a little before its commit.  A value that is gone by now,
+    because its version was pruned, destroyed or purged, is a `VersionGoneError`; it is listed and counted all the same.
+    """
+
+    def __init__(self, source: PastRepository, namespace: Namespace, data_keys: DataKeys) -> None:
+        super().__init__(source, namespace, data_keys)
+        self._past = source
+
+    def list_secret_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
+        """Return keys in the order of their bytes; the next page comes `after` the last key of this one."""
+        return self._past.list_keys(parse_page(prefix, after, limit))
+
+    def get_secret_count(self, prefix: str = "") -> int:
+        """Return how many secrets there were whose keys begin with `prefix`."""
+        return self._past.count(parse_prefix(prefix))
+
+    def list_secrets(
+        self,
+        prefix: str = "",
+        *,
+        labels: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[SecretInfo]:
+        """Return a page of records without values, of those secrets only that carried all of `labels`; never decrypts."""
+        return self._past.list_infos(parse_page(prefix, after, limit), parse_labels(labels) or {})
+
+
+def _plain(opened: Mapping[Key, OpenedValue]) -> dict[Key, Any]:
+    return {key: from_json_as(value.text, None, name=value.place) for key, value in opened.items()}
+
+
+def parse_page(prefix: str, after: str | None, limit: int | None) -> Page:
+    """Return a page of keys; raises `InvalidSecretKeyError`, or `ValueError` for a limit below 1."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"a limit is 1 or more, not {limit}")
+    return Page(parse_prefix(prefix), "" if after is None else parse_prefix(after), limit)
+
+
+def checked_version(version: Any) -> int | None:  # whatever a caller without a type checker gave
+    """Return the number of a version, or raise `ValueError`."""
+    if version is None:
+        return None
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= _MAX_VERSION:
+        raise ValueError("a version is a number: 1 or more, or 0 for `must not exist`")
+    return version
+
+
+def checked_time(time: datetime | None, *, name: str) -> datetime | None:
+    """Return a time, or raise `InvalidSecretValueError` where it has no time zone."""
+    if time is not None and time.tzinfo is None:
+        raise InvalidSecretValueError(f"{name} has no time zone; write datetime.now(UTC)")
+    return time
