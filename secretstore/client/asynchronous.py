@@ -1,20 +1,28 @@
 """The stand-alone client, awaited: each call is a transaction of its own."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from copy import copy
+from datetime import timedelta
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from secretstore.client.keys import AsyncKeys
+from secretstore.client.keys import AsyncKeys, unseen
 from secretstore.client.options import ClientOptions
+from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.names import parse_prefix
+from secretstore.domain.records import Change
+from secretstore.orm.listening import listening_async
 from secretstore.orm.translate import translated
 from secretstore.service import AsyncSecretService, SecretService
 from secretstore.service.asynchronous import AsyncSecretMethods
+from secretstore.service.changes import ChangeReader
+from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.flows import Flow, Outside
 from secretstore.service.synchronous import Notify
@@ -68,6 +76,43 @@ class AsyncSecretClient(AsyncSecretMethods):
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
         return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive)
+
+    async def gc(
+        self,
+        *,
+        deleted_for: timedelta = timedelta(days=30),
+        dry_run: bool = False,
+        on_progress: Callable[[int], object] = unseen,
+    ) -> Collection:
+        """See `SecretClient.gc`."""
+        collector = Collector(
+            self._options.parsed_namespace, self._options.actor, self._options.notify != "off", dry_run
+        )
+        return await self._drive(collector.collect(deleted_for, on_progress))
+
+    async def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
+        """See `SecretClient.list_changes`."""
+        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
+        page = await self._read_committed(lambda session: reader.read(session, after, limit))
+        return list(page.changes)
+
+    async def watch(
+        self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
+    ) -> AsyncGenerator[Change, None]:
+        """See `SecretClient.watch`; close it with `contextlib.aclosing` where the loop may be left early."""
+        namespace = self._options.parsed_namespace
+        reader = ChangeReader(namespace, parse_prefix(prefix))
+        async with listening_async(self.engine, namespace) as listener:
+            changes = watch_async(self._read_committed, listener, reader, after=after, poll_seconds=poll_seconds)
+            async with aclosing(changes):
+                async for change in changes:
+                    yield change
+
+    async def _read_committed(self, do: Callable[[Session], T]) -> T:
+        engine = self.engine.execution_options(isolation_level="READ COMMITTED")
+        with translated():
+            async with AsyncSession(engine) as session, session.begin():
+                return await session.run_sync(do)
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""

@@ -1,19 +1,26 @@
 """The stand-alone client: each call is a transaction of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from copy import copy
+from datetime import timedelta
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from secretstore.client.keys import Keys
+from secretstore.client.keys import Keys, unseen
 from secretstore.client.methods import SecretMethods
 from secretstore.client.options import ClientOptions
+from secretstore.client.watching import watch
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.names import parse_prefix
+from secretstore.domain.records import Change
+from secretstore.orm.listening import listening
 from secretstore.orm.translate import translated
 from secretstore.service import SecretService
+from secretstore.service.changes import ChangeReader
+from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.flows import Flow, Outside
 from secretstore.service.synchronous import Notify
@@ -59,6 +66,50 @@ class SecretClient(SecretMethods):
     def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
         return Keys(self._options.keyring, self._options.parsed_namespace, self._drive)
+
+    def gc(
+        self,
+        *,
+        deleted_for: timedelta = timedelta(days=30),
+        dry_run: bool = False,
+        on_progress: Callable[[int], object] = unseen,
+    ) -> Collection:
+        """Purge secrets that were deleted or expired so long ago, and prune what is beyond a limit of versions.
+
+        Danger: what is purged or pruned is gone for good.  Works through the namespace in pages, each a transaction of
+        its own, so that it can be broken off and begun again.  `on_progress` is told how much is done.
+        """
+        collector = Collector(
+            self._options.parsed_namespace, self._options.actor, self._options.notify != "off", dry_run
+        )
+        return self._drive(collector.collect(deleted_for, on_progress))
+
+    def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
+        """Return committed changes of keys that begin with `prefix`, after the one with that `seq`; see `watch`."""
+        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
+        page = self._read_committed(lambda session: reader.read(session, after, limit))
+        return list(page.changes)
+
+    def watch(
+        self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
+    ) -> Generator[Change, None, None]:
+        """Give every committed change of keys that begin with `prefix`, for ever, each once, those of a key in order.
+
+        Begins after the change of that `seq`, or with what comes after the first step of the loop.  Keep the `seq` of the
+        last change that you have dealt with, and nothing is missed and nothing comes twice, whatever happens to this
+        process, to the database, or to transactions that commit late.  Notices only make it look sooner than after
+        `poll_seconds`.  Needs the right to number changes (`UPDATE` of `change_event`).  A database that stays away for
+        more than a minute is a `StoreUnavailableError`.
+        """
+        namespace = self._options.parsed_namespace
+        reader = ChangeReader(namespace, parse_prefix(prefix))
+        with listening(self.engine, namespace) as listener:
+            yield from watch(self._read_committed, listener, reader, after=after, poll_seconds=poll_seconds)
+
+    def _read_committed(self, do: Callable[[Session], T]) -> T:
+        engine = self.engine.execution_options(isolation_level="READ COMMITTED")
+        with translated(), Session(engine) as session, session.begin():
+            return do(session)
 
     def close(self) -> None:
         """Close what `connect` opened; an engine that was given stays as it is."""

@@ -106,6 +106,15 @@ class NewVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Excess:
+    """How many versions of a key are beyond its limit, and the last of them."""
+
+    key: Key
+    up_to: int
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Times:
     """When a secret was first written, and when it last changed, in the place that it comes from."""
 
@@ -294,10 +303,10 @@ class SecretRepository:
         pruned = self._execute(write_statements.prune_versions(), keys=list(up_to), versions=list(up_to.values()))
         return int(pruned.scalar_one())
 
-    def list_to_prune(self, *, after: str, limit: int) -> dict[Key, int]:
-        """Return a page of keys that have more versions than they may, and up to which one they have to go."""
+    def list_to_prune(self, *, after: str, limit: int) -> list[Excess]:
+        """Return a page of keys that have more versions than they may."""
         rows = self._execute(write_statements.select_page_to_prune(), after=after, limit=limit)
-        return {row.key: row.version for row in rows}
+        return [Excess(row.key, row.version, row.versions) for row in rows]
 
     def list_to_purge(self, *, before: datetime, after: str, limit: int) -> list[Key]:
         """Return a page of keys of secrets that were deleted or expired before a time."""

@@ -279,21 +279,21 @@ def prune_versions() -> Executable:
 
 @cache
 def select_page_to_prune() -> Executable:
-    """A page of keys that have more versions than they may, and up to which version they have to go."""
+    """A page of keys that have more versions than they may, up to which version they have to go, and how many those are."""
     limit = func.coalesce(SecretStore.max_versions, NamespaceSetting.max_versions)
     too_old = (
-        select(SecretVersion.version)
+        select(func.count())
         .where(
             SecretVersion.namespace == SecretStore.namespace,
             SecretVersion.key == SecretStore.key,
             SecretVersion.version <= SecretStore.version - limit,
         )
-        .exists()
+        .scalar_subquery()
     )
     return (
-        select(SecretStore.key, (SecretStore.version - limit).label("version"))
+        select(SecretStore.key, (SecretStore.version - limit).label("version"), too_old.label("versions"))
         .outerjoin(NamespaceSetting, NamespaceSetting.namespace == SecretStore.namespace)
-        .where(in_namespace(SecretStore), SecretStore.key > parameter("after", Text), limit.is_not(None), too_old)
+        .where(in_namespace(SecretStore), SecretStore.key > parameter("after", Text), limit.is_not(None), too_old > 0)
         .order_by(SecretStore.key)
         .limit(parameter("limit", BigInteger))
     )
