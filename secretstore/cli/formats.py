@@ -10,7 +10,6 @@ It is known by having just these two members at its top, the first of them a who
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import PurePath
@@ -21,6 +20,7 @@ from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.values import parse_json
 from secretstore.cli.yaml_text import from_yaml, to_yaml
 from secretstore.domain.names import parse_key, parse_labels
+from secretstore.domain.records import ExportedSecret
 from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError
 
 _VERSION = 1
@@ -45,16 +45,6 @@ class FileFormat(StrEnum):
         if name.endswith((".yaml", ".yml")):
             return cls("yaml")
         return cls("env") if name.endswith(".env") or name.startswith(".env.") else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedSecret:
-    """A secret in a file; labels are None where the file says nothing of labels."""
-
-    key: str
-    value: Any = field(repr=False)
-    labels: Mapping[str, str] | None
-    expires_at: datetime | None
 
 
 def dump(secrets: Iterable[ExportedSecret], wanted: FileFormat, *, with_labels: bool) -> str:

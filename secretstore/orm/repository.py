@@ -27,6 +27,15 @@ class StoredValue:
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """All that a file has of a secret."""
+
+    value: StoredValue
+    labels: Mapping[str, str]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSecret:
     """A secret as it is stored, also one that readers do not see, and when it last changed."""
 
@@ -189,6 +198,14 @@ class SecretRepository:
         """Return a page of envelopes by key."""
         return [_stored_value(row) for row in self._execute(statements.select_page_of_values(), **page.parameters())]
 
+    def find_states(self, keys: Sequence[Key]) -> list[State]:
+        """Return all that a file has of those secrets that are there, in no order."""
+        return [state_of(row) for row in self._execute(statements.select_states(), keys=list(keys))]
+
+    def list_states(self, page: Page) -> list[State]:
+        """Return a page of all that a file has of secrets."""
+        return [state_of(row) for row in self._execute(statements.select_page_of_states(), **page.parameters())]
+
     def list_keys(self, page: Page, show: Show = Show.LIVE) -> list[str]:
         """Return a page of keys."""
         return list(self._execute(statements.select_page_of_keys(show), **page.parameters()).scalars())
@@ -342,6 +359,11 @@ def _arrays_of(times: Sequence[Times] | None) -> dict[str, object]:
         "created_ats": [moment.created_at for moment in times],
         "updated_ats": [moment.updated_at for moment in times],
     }
+
+
+def state_of(row: Row[Any]) -> State:
+    """Return a row as a record."""
+    return State(_stored_value(row), row.labels, row.expires_at)
 
 
 def _stored_value(row: Row[Any]) -> StoredValue:

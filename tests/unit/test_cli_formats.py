@@ -12,8 +12,9 @@ from dotenv import dotenv_values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from secretstore import ExportedSecret
 from secretstore.cli.exit_codes import CommandError, ExitCode
-from secretstore.cli.formats import ExportedSecret, FileFormat, dump, parse
+from secretstore.cli.formats import FileFormat, dump, parse
 from secretstore.cli.yaml_text import to_yaml
 
 VALUE = "hunter2-of-the-test"
