@@ -71,9 +71,7 @@ def show_history(
     with opened_store(database_url, namespace) as store:
         # Asked first: after a write in between, the newest of the list is the current one all the same.
         is_live = store.describe_secret(key) is not None
-        versions = store.list_versions(key)
-    if not versions:
-        raise CommandError(f"there is no secret {key!r}", ExitCode.NOT_FOUND)
+        versions = _versions(store, key)
     records = [asdict(info) | {"state": _state(info, is_current=is_live and info is versions[0])} for info in versions]
     output.show_records(records, _HISTORY_COLUMNS, wanted)
 
@@ -223,6 +221,13 @@ def limit_versions(
         output.say(f"of {whose} {_counted(kept)} will be kept; older ones go when it is written next")
 
 
+def _versions(store: SecretClient, key: str) -> list[VersionInfo]:
+    versions = store.list_versions(key)
+    if not versions:
+        raise CommandError(f"there is no secret {key!r}", ExitCode.NOT_FOUND)
+    return versions
+
+
 def _state(info: VersionInfo, *, is_current: bool) -> str:
     if info.destroyed_at is not None:
         return "destroyed"
@@ -245,10 +250,11 @@ def _shown(value: Any, *, reveal: bool, wanted: Format) -> Any:
 
 def _warn_of_deletion(store: SecretClient, key: str, numbers: Sequence[int]) -> None:
     is_live = store.describe_secret(key) is not None
-    versions = store.list_versions(key)
+    versions = _versions(store, key)
     missing = set(numbers) - {info.version for info in versions}
     if missing:
-        raise CommandError(f"there is no {_named(sorted(missing))} of secret {key!r}", ExitCode.NOT_FOUND)
+        is_or_are = "is" if len(missing) == 1 else "are"
+        raise CommandError(f"there {is_or_are} no {_named(sorted(missing))} of secret {key!r}", ExitCode.NOT_FOUND)
     last = versions[0]
     if last.version in numbers and last.destroyed_at is None:
         outcome = "current one: the secret is deleted then, and" if is_live else "last one: the secret"
