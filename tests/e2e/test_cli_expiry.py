@@ -86,7 +86,7 @@ def test_an_expiry_that_cannot_be_is_told_without_its_arguments(
         (["--expiring-within", "7d"], ["soon"]),
         (["s", "--expiring-within", "60d"], ["soon"]),
     ],
-    ids=lambda given: " ".join(given),
+    ids=" ".join,
 )
 def test_a_list_shows_what_is_asked_for(
     cli: CommandLine, filled: SecretClient, arguments: list[str], keys: list[str]
@@ -115,7 +115,7 @@ def test_values_that_are_old_are_found(cli: CommandLine, store: SecretClient, ra
         (["--expiring-within", "7d"], ["expires_at"]),
         (["--expiring-within", "7d", "--deleted"], ["expires_at", "deleted_at"]),
     ],
-    ids=lambda given: " ".join(given),
+    ids=" ".join,
 )
 def test_a_table_has_the_times_that_are_asked_for(
     cli: CommandLine, filled: SecretClient, arguments: list[str], more: list[str]

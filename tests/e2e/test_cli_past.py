@@ -19,7 +19,7 @@ def resolved(password: str) -> dict[str, str]:
 
 @pytest.fixture
 def then(store: SecretClient) -> str:
-    """A moment after which the password was changed, and the secret that refers to it deleted."""
+    """A moment after which the password was changed."""
     store.set_secret("db", {"password": VALUE})
     moment = store.set_secret("app", APP).updated_at.isoformat()
     store.set_secret("db", {"password": "new"})
