@@ -56,16 +56,21 @@ def parse_label_texts(texts: Sequence[str] | None) -> dict[str, str] | None:
 
 def parse_version(text: str) -> int:
     """Return the number of a version."""
-    return _positive(text, "a version is a number: 1 or more")
+    return _number(text, "a version is a number: 1 or more")
+
+
+def parse_expected_version(text: str) -> int:
+    """Return the number of a version, or 0 for none."""
+    return _number(text, "a version to expect is a number: 1 or more, or 0 where there must be none", least=0)
 
 
 def parse_limit(text: str) -> int | None:
     """Return how many versions are kept; None: all of them."""
-    return None if text == "all" else _positive(text, "the number of versions to keep is 1 or more, or all")
+    return None if text == "all" else _number(text, "the number of versions to keep is 1 or more, or all")
 
 
-def _positive(text: str, words: str) -> int:
+def _number(text: str, words: str, *, least: int = 1) -> int:
     # With more digits it is no bigint of PostgreSQL.
-    if re.fullmatch("[0-9]{1,18}", text) and int(text) > 0:
+    if re.fullmatch("[0-9]{1,18}", text) and int(text) >= least:
         return int(text)
     raise CommandError(words, ExitCode.USAGE)

@@ -12,7 +12,13 @@ import typer.core
 
 from secretstore import PastSecretClient, SecretClient, SecretInfo
 from secretstore.cli import output
-from secretstore.cli.arguments import parse_duration, parse_label_texts, parse_time, parse_version
+from secretstore.cli.arguments import (
+    parse_duration,
+    parse_expected_version,
+    parse_label_texts,
+    parse_time,
+    parse_version,
+)
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.options import (
     DatabaseUrl,
@@ -128,7 +134,11 @@ def set_secret(  # noqa: PLR0913 - an option each
     ] = None,
     expected_version: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Write only over this version; 0: only where there is none."),
+        typer.Option(
+            parser=parse_expected_version,
+            metavar="N",
+            help="Write only over this version; 0: only where there is none.",
+        ),
     ] = None,
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Store an empty text too.")] = False,
     database_url: DatabaseUrl = None,

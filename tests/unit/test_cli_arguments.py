@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secretstore.cli.arguments import parse_duration, parse_label_texts, parse_limit, parse_time, parse_version
+from secretstore.cli.arguments import (
+    parse_duration,
+    parse_expected_version,
+    parse_label_texts,
+    parse_limit,
+    parse_time,
+    parse_version,
+)
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.errors import InvalidSecretKeyError
 
@@ -97,7 +104,8 @@ def test_what_is_no_time_is_refused_without_being_shown(text: str) -> None:
 
 
 def test_versions_and_limits_are_numbers() -> None:
-    """A version is 1 or more; a limit may also be all of them."""
+    """A version is 1 or more; an expected one may be 0, and a limit all of them."""
+    assert [parse_expected_version("0"), parse_expected_version("1")] == [0, 1]
     assert [parse_version("1"), parse_version("9" * 18), parse_limit("3"), parse_limit("all")] == [
         1,
         10**18 - 1,
@@ -111,6 +119,8 @@ def test_versions_and_limits_are_numbers() -> None:
 )
 def test_what_is_no_number_is_refused_without_being_shown(text: str) -> None:
     """Zero, signs, and what no bigint holds are usage errors."""
+    if text != "0":
+        refuse(parse_expected_version, text, "1 or more, or 0")
     refuse(parse_version, text, "1 or more")
     refuse(parse_limit, text, "1 or more, or all")
 
