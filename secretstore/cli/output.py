@@ -162,6 +162,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printed_time(time: datetime) -> str:
+    """Return a time as people read it."""
+    return time.astimezone(UTC).isoformat(" ", "seconds")
+
+
 def _console(stream: TextIO) -> Console:
     width = None if stream.isatty() else _PIPE_WIDTH
     # Only colours, nothing bold: so Rich prints plain text where NO_COLOR is set.
@@ -193,7 +198,7 @@ def _table(*columns: str) -> Table:
 
 def _cell(member: Any) -> Text:
     if isinstance(member, datetime):
-        return Text(member.astimezone(UTC).isoformat(" ", "seconds"))
+        return Text(printed_time(member))
     if isinstance(member, Mapping):
         return Text(printable(", ".join(f"{name}={text}" for name, text in member.items())))
     lines = "" if member is None else str(member)
