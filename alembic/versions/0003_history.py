@@ -24,6 +24,8 @@ def name(column: str) -> sa.Column[str]:
 def upgrade() -> None:
     """Let a secret be purged and its versions be limited, and make the tables that go with it."""
     op.alter_column("secret_store", "value", nullable=True, schema=SCHEMA)
+    # What a downgrade has put there.
+    op.execute("UPDATE secretstore.secret_store SET value = NULL WHERE namespace IS NOT NULL AND value = '{}'")
     op.add_column("secret_store", sa.Column("max_versions", sa.BigInteger()), schema=SCHEMA)
     op.create_check_constraint(
         op.f("ck_secret_store_max_versions"),
@@ -76,14 +78,12 @@ def make_label_change() -> None:
 
 
 def downgrade() -> None:
-    """Go back; the rows of purged secrets go, and with them the numbers of their versions."""
+    """Go back; limits go, and the record of labels that changed between two versions."""
     op.drop_index("ix_change_event_key", "change_event", schema=SCHEMA)
     op.drop_table("label_change", schema=SCHEMA)
     op.drop_table("namespace_setting", schema=SCHEMA)
-    op.execute(
-        "DELETE FROM secretstore.secret_version AS gone WHERE EXISTS (SELECT 1 FROM secretstore.secret_store AS head "
-        "WHERE head.namespace = gone.namespace AND head.key = gone.key AND head.value IS NULL)"
-    )
-    op.execute("DELETE FROM secretstore.secret_store WHERE namespace IS NOT NULL AND value IS NULL")
+    # Where a value is gone for good the row stays, for the number of the last version and for older ones that are still
+    # there.  The secret is deleted, so nobody reads what stands in the value's place.
+    op.execute("UPDATE secretstore.secret_store SET value = '{}' WHERE namespace IS NOT NULL AND value IS NULL")
     op.drop_column("secret_store", "max_versions", schema=SCHEMA)
     op.alter_column("secret_store", "value", nullable=False, schema=SCHEMA)
