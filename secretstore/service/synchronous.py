@@ -120,7 +120,7 @@ class SecretService(SecretReader):
 
         Raises `SecretNotFoundError` where there is no such secret, or no value of that version any more.
         """
-        wanted, version = parse_key(key), checked_version(to_version)
+        wanted, version = parse_key(key), _known_version(to_version)
         head = self._lock_live(wanted)
         stored = self._repository.find_value(wanted, version)
         if stored is None:
