@@ -95,7 +95,14 @@ def _blocking(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
         def client(ring: KeyRing, **options: Any) -> SecretClient:
             return SecretClient(engine, ring, **options)
 
-        yield Face(client if kind == "client" else service, lambda answer: answer, session.commit, session.rollback, keyring, {})
+        yield Face(
+            client if kind == "client" else service,
+            lambda answer: answer,
+            session.commit,
+            session.rollback,
+            keyring,
+            {},
+        )
     engine.dispose()
 
 
