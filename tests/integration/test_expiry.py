@@ -1,5 +1,6 @@
 """Expiry: by the database's clock, the same for a whole transaction, and listed; looked at with raw SQL."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import psycopg
@@ -79,13 +80,14 @@ def test_an_expired_secret_reads_as_missing_everywhere(face: Face, raw: psycopg.
     assert (face.list_secret_keys(include_deleted=True), face.get_secret_count(include_deleted=True)) == (["other"], 1)
     assert [info.key for info in face.list_secrets()] == ["other"]
     assert (face.delete_secret("k"), face.delete_secrets(["k"])) == (False, 0)
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: face.get_secret_or_raise("k"),
         lambda: face.patch_secret("k", {}),
         lambda: face.rollback_secret("k", 1),
         lambda: face.set_labels("k", {}),
         lambda: face.undelete_secret("k"),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(SecretNotFoundError):
             call()
     assert [info.key for info in face.list_secrets(expired=True)] == ["k"]
@@ -96,11 +98,12 @@ def test_an_expired_secret_conflicts_as_a_missing_one(face: Face, raw: psycopg.C
     face.set_secret("k", 1, ttl=HOUR)
     expire(face, raw, "k")
 
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: face.set_secret("k", 2, expected_version=1),
         lambda: face.patch_secret("k", {}, expected_version=1),
         lambda: face.set_labels("k", {}, expected_version=1),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(VersionConflictError) as caught:
             call()
         assert (caught.value.expected, caught.value.found) == (1, 0)

@@ -1,5 +1,6 @@
 """Labels: their limits, how they stay and change, and selection by them on the server."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,13 +35,14 @@ def test_the_largest_labels_are_labels(face: Face) -> None:
 def test_labels_beyond_a_limit_are_refused(face: Face, sent_statements: list[str], breach: str) -> None:
     """One entry or one character too many is an error in every method, and PostgreSQL is not asked."""
     labels = TOO_LARGE[breach]
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: face.set_secret("a", 1, labels=labels),
         lambda: face.set_secrets({"a": 1}, labels=labels),
         lambda: face.set_labels("a", labels),
         lambda: face.list_secrets(labels=labels),
         lambda: face.as_of(datetime.now(UTC)).list_secrets(labels=labels),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(InvalidSecretKeyError):
             call()
     assert sent_statements == []
@@ -49,12 +51,13 @@ def test_labels_beyond_a_limit_are_refused(face: Face, sent_statements: list[str
 def test_labels_go_with_the_value(face: Face) -> None:
     """They are set with a value, kept by whatever writes one without, and replaced as a whole with the next ones."""
     face.set_secret("k", {"n": 1}, labels={"a": "1", "b": "1"})
-    for write in (
+    writes: list[Callable[[], Any]] = [
         lambda: face.set_secret("k", {"n": 2}),
         lambda: face.set_secrets({"k": {"n": 3}})["k"],
         lambda: face.patch_secret("k", {"n": 4}),
         lambda: face.rollback_secret("k", 1),
-    ):
+    ]
+    for write in writes:
         assert write().labels == {"a": "1", "b": "1"}
     face.delete_secret("k")
     assert face.set_secret("k", 6).labels == {"a": "1", "b": "1"}

@@ -1,5 +1,6 @@
 """The past as it was: at every moment exactly what was there then, through each of the four faces."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -178,7 +179,7 @@ def purge_and_write(face: Face) -> None:
 
 
 @pytest.mark.parametrize("lose", [destroy, destroy_all, prune, purge, purge_and_write])
-def test_a_value_that_is_gone_is_an_error_of_its_own(face: Face, lose: Any) -> None:
+def test_a_value_that_is_gone_is_an_error_of_its_own(face: Face, lose: Callable[[Face], None]) -> None:
     """What was there then and is gone for good is told apart from what was missing; lists and counts still have it."""
     face.set_secret("other", 0)
     face.set_secret("k", 1)
@@ -187,12 +188,13 @@ def test_a_value_that_is_gone_is_an_error_of_its_own(face: Face, lose: Any) -> N
     lose(face)
 
     view = face.as_of(second.updated_at)
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: view.get_secret("k", default="none"),
         lambda: view.get_secret_or_raise("k"),
         lambda: view.get_secrets(["other", "k"]),
         lambda: view.get_secrets_by_prefix(""),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(VersionGoneError) as caught:
             call()
         assert (caught.value.namespace, caught.value.key, caught.value.version) == ("default", "k", 2)
@@ -204,7 +206,7 @@ def test_a_value_that_is_gone_is_an_error_of_its_own(face: Face, lose: Any) -> N
 
 
 @pytest.mark.parametrize("lose", [purge, destroy_all])
-def test_what_was_lost_is_missing_after_that(face: Face, raw: psycopg.Connection, lose: Any) -> None:
+def test_what_was_lost_is_missing_after_that(face: Face, raw: psycopg.Connection, lose: Callable[[Face], None]) -> None:
     """From the moment of a purge, or of the loss of the current value, there is nothing until the next write."""
     for value in (1, 2, 3):
         face.set_secret("k", value)
@@ -237,12 +239,12 @@ def test_what_is_no_moment_or_page_is_refused(face: Face, sent_statements: list[
     with pytest.raises(InvalidSecretValueError, match="the moment has no time zone"):
         face.as_of(datetime(2030, 1, 1))  # noqa: DTZ001 - what is tested
     view = face.as_of(datetime.now(UTC))
-    for read in (view.get_secret, view.describe_secret, lambda key: view.get_secrets([key])):
+    for read in (view.get_secret, view.describe_secret, view.get_secret_or_raise):
         with pytest.raises(InvalidSecretKeyError):
             read(" ")
-    for listed in (view.list_secret_keys, view.list_secrets, lambda limit: view.get_secrets_by_prefix("", limit=limit)):
+    for listed in (view.list_secret_keys, view.list_secrets, view.get_secrets_by_prefix):
         with pytest.raises(ValueError, match="a limit is 1 or more"):
-            listed(limit=0)
+            listed("", limit=0)
     assert sent_statements == []
 
 
