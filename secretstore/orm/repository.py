@@ -255,12 +255,13 @@ class SecretRepository:
         keeps_labels: bool,
         was_deleted: bool | None,
         actor: str | None,
+        is_locked: bool = False,
         times: Sequence[Times] | None = None,
     ) -> list[SecretInfo]:
         """Write heads, history and change events; return those whose head was still the one before.
 
-        The others are locked by now: read their heads again and write once more.  With `keeps_labels` the labels are
-        those of new secrets only.
+        The others are locked by now: read their heads again and write once more, with `is_locked`.  With `keeps_labels`
+        the labels are those of new secrets only.
         With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
         rows = self._execute(
@@ -275,7 +276,7 @@ class SecretRepository:
             was_deleted=was_deleted,
             actor=actor,
             moment=moment,
-            **_arrays_of(times),
+            **({"is_locked": is_locked} if times is None else _arrays_of(times)),
         )
         return [_info(row) for row in rows]
 
@@ -352,9 +353,7 @@ class SecretRepository:
         return execute(self.session, statement, namespace=self.namespace, **parameters)
 
 
-def _arrays_of(times: Sequence[Times] | None) -> dict[str, object]:
-    if times is None:
-        return {}
+def _arrays_of(times: Sequence[Times]) -> dict[str, object]:
     return {
         "created_ats": [moment.created_at for moment in times],
         "updated_ats": [moment.updated_at for moment in times],
