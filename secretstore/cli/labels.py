@@ -1,6 +1,5 @@
 """The verb `label`."""
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -42,24 +41,20 @@ def label_secret(
 ) -> None:
     """Change single labels of a secret, and show them all.
 
-    Labels are not encrypted.  This is no new version; ends with 4 where another one is written meanwhile.
+    Labels are not encrypted.  This is no new version.
     """
     wanted = format_of(output_format)
     added, removed = parse_label_texts(labels) or {}, remove or []
     if (clear and removed) or not added.keys().isdisjoint(removed):
         raise CommandError("give a label either as NAME=TEXT or with --remove, and --clear without it", ExitCode.USAGE)
+    changes: dict[str, str | None] = {**added, **dict.fromkeys(removed)}
     with opened_store(database_url, namespace) as store:
         info = described(store, key)
         if added or removed or clear:
-            left = {} if clear else _without(info.labels, removed)
-            info = store.set_labels(key, {**left, **added}, expected_version=info.version)
+            for name in removed:
+                if name not in info.labels:
+                    output.warn(f"there was no label {name!r}")
+            info = store.set_labels(key, added) if clear else store.patch_labels(key, changes)
     output.show_record(info.labels, wanted)
     if not info.labels:
         output.say(f"{key} has no labels")
-
-
-def _without(labels: Mapping[str, str], removed: Sequence[str]) -> dict[str, str]:
-    for name in removed:
-        if name not in labels:
-            output.warn(f"there was no label {name!r}")
-    return {name: text for name, text in labels.items() if name not in removed}

@@ -206,6 +206,10 @@ class SecretMethods(LendingReader):
         """See `SecretService.set_labels`."""
         return self._run(SecretService.set_labels, key, labels, expected_version=expected_version)
 
+    def patch_labels(self, key: str, changes: Mapping[str, str | None]) -> SecretInfo:
+        """See `SecretService.patch_labels`."""
+        return self._run(SecretService.patch_labels, key, changes)
+
     def destroy_versions(self, key: str, versions: Iterable[int]) -> int:
         """See `SecretService.destroy_versions`."""
         return self._run(SecretService.destroy_versions, key, versions)

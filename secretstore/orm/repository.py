@@ -82,7 +82,7 @@ class LockedHead:
     is_deleted: bool
     is_live: bool
     expires_at: datetime | None
-    deleted_at: datetime | None
+    labels: Mapping[str, str]
 
     @property
     def live_version(self) -> int:

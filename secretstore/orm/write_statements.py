@@ -160,7 +160,7 @@ def lock_heads() -> Executable:
             SecretStore.value.is_not(None).label("has_value"),
             SecretStore.deleted_at.is_not(None).label("is_deleted"),
             is_live().label("is_live"),
-            *(_SECRET[name] for name in ("expires_at", "deleted_at")),
+            *(_SECRET[name] for name in ("expires_at", "labels")),
         )
         .where(in_namespace(SecretStore), SecretStore.key == among_keys())
         .order_by(SecretStore.key)

@@ -12,7 +12,7 @@ from secretstore.errors import InvalidSecretKeyError
 from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.repository import Page, State
 from secretstore.service.exporting import open_states
-from secretstore.service.reading import checked_time
+from secretstore.service.reading import checked_expiry, checked_time
 from secretstore.service.synchronous import NewValue, SecretService
 from secretstore.service.typed import from_json_as
 
@@ -43,7 +43,7 @@ def import_secrets(
         key = parse_key(secret.key)
         if key in wanted:
             raise InvalidSecretKeyError(f"key {key!r} is given twice")
-        checked_time(secret.expires_at, name=f"expires_at of {key!r}")
+        checked_expiry(secret.expires_at, name=f"expires_at of {key!r}")
         wanted[key] = NewValue(service._to_json(key, secret.value), parse_labels(secret.labels), secret.expires_at)
     others = [] if prune is None else service.list_secret_keys(prune)
     return _apply(service, wanted, others, deletes=True, dry_run=dry_run, on_progress=on_progress)

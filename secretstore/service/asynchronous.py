@@ -223,6 +223,10 @@ class AsyncSecretMethods(AsyncSecretReader):
         """See `SecretService.set_labels`."""
         return await self._run(SecretService.set_labels, key, labels, expected_version=expected_version)
 
+    async def patch_labels(self, key: str, changes: Mapping[str, str | None]) -> SecretInfo:
+        """See `SecretService.patch_labels`."""
+        return await self._run(SecretService.patch_labels, key, changes)
+
     async def destroy_versions(self, key: str, versions: Iterable[int]) -> int:
         """See `SecretService.destroy_versions`."""
         return await self._run(SecretService.destroy_versions, key, versions)

@@ -19,6 +19,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _MISSING = object()
+_LAST_YEAR = 9998
 _MAX_VERSION = 2**63 - 1
 
 
@@ -230,6 +231,15 @@ def checked_version(version: Any) -> int | None:  # whatever a caller without a 
     if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= _MAX_VERSION:
         raise ValueError("a version is a number: 1 or more, or 0 for `must not exist`")
     return version
+
+
+def checked_expiry(time: datetime | None, *, name: str) -> datetime | None:
+    """Return a time at which something expires, or raise `InvalidSecretValueError`."""
+    checked_time(time, name=name)
+    if time is not None and time.year > _LAST_YEAR:
+        # In the time zone of another session it could be in a year that Python does not know.
+        raise InvalidSecretValueError(f"{name} is after the year {_LAST_YEAR}; leave it out for a secret that stays")
+    return time
 
 
 def checked_time(time: datetime | None, *, name: str) -> datetime | None:

@@ -1,6 +1,6 @@
 """The service: every method of the library, on the caller's session."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
@@ -18,7 +18,14 @@ from secretstore.orm.repository import Head, Heads, LockedHead, LockedHeads, New
 from secretstore.orm.statements import Show
 from secretstore.service.data_keys import DataKeys, PatientKeyRing
 from secretstore.service.merge_patch import merge_patch
-from secretstore.service.reading import PastSecrets, SecretReader, checked_time, checked_version, parse_page
+from secretstore.service.reading import (
+    PastSecrets,
+    SecretReader,
+    checked_expiry,
+    checked_time,
+    checked_version,
+    parse_page,
+)
 from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
 
 # `transaction`: other processes are told of a change when it is committed.
@@ -90,7 +97,7 @@ class SecretService(SecretReader):
         `expires_at` on, which needs a time zone, or after `ttl`; without either the new version does not expire.
         """
         wanted = parse_key(key)
-        checked_time(expires_at, name="expires_at")
+        checked_expiry(expires_at, name="expires_at")
         new = NewValue(self._to_json(wanted, value), parse_labels(labels), expires_at, _checked_ttl(ttl, expires_at))
         return self._write({wanted: new}, expected_version=checked_version(expected_version))[key]
 
@@ -158,13 +165,21 @@ class SecretService(SecretReader):
         Labels are not encrypted.  With `expected_version` only where that is the version; otherwise
         `VersionConflictError`.  Raises `SecretNotFoundError` where there is no such secret.
         """
-        wanted, parsed = parse_key(key), parse_labels(labels) or {}
-        expected = checked_version(expected_version)
-        head, locked = self._lock(wanted)
-        self._check_live(wanted, head, expected)
-        info = self._repository.set_labels(wanted, parsed, moment=locked.moment, actor=self._actor)
-        self._tell([wanted], head.version)
-        return info
+        parsed, expected = parse_labels(labels) or {}, checked_version(expected_version)
+        return self._change_labels(parse_key(key), lambda _: parsed, expected)
+
+    def patch_labels(self, key: str, changes: Mapping[str, str | None]) -> SecretInfo:
+        """Add, change or take away (None) single labels of a secret, whoever else does so at once; no new version.
+
+        Raises `SecretNotFoundError` where there is no such secret.
+        """
+        added = parse_labels({name: text for name, text in changes.items() if text is not None}) or {}
+
+        def patched(labels: Mapping[str, str]) -> dict[str, str]:
+            left = {name: text for name, text in labels.items() if name not in changes}
+            return parse_labels({**left, **added}) or {}
+
+        return self._change_labels(parse_key(key), patched, None)
 
     def destroy_versions(self, key: str, versions: Iterable[int]) -> int:
         """Remove the ciphertexts of some versions for good, and return how many were still there.
@@ -233,9 +248,9 @@ class SecretService(SecretReader):
         return self._repository.list_infos(parse_page(prefix, after, limit), selection)
 
     def set_max_versions(self, max_versions: int | None, *, key: str | None = None) -> None:
-        """Set how many versions are kept of each secret of the namespace, or of one; None: all of them.
+        """Set how many versions are kept of each secret of the namespace, or of one.
 
-        Older ones are removed for good, each time in the transaction of the write that makes them too many.  The limit of
+        None: of a namespace all of them, of a secret as many as its namespace keeps.  Older ones are removed for good, each time in the transaction of the write that makes them too many.  The limit of
         a secret comes before that of its namespace.  Raises `SecretNotFoundError` where there is no such secret.
         """
         if max_versions is not None and max_versions < 1:
@@ -244,6 +259,16 @@ class SecretService(SecretReader):
             self._repository.limit_namespace(max_versions)
         elif not self._repository.limit_secret(parse_key(key), max_versions):
             raise SecretNotFoundError(self._namespace, key)
+
+    def _change_labels(
+        self, key: Key, change: Callable[[Mapping[str, str]], Mapping[str, str]], expected_version: int | None
+    ) -> SecretInfo:
+        head, locked = self._lock(key)
+        self._check_live(key, head, expected_version)
+        labels = change(head.labels)
+        info = self._repository.set_labels(key, labels, moment=locked.moment, actor=self._actor)
+        self._tell([key], head.version)
+        return info
 
     def _write(self, values: Mapping[Key, NewValue], *, expected_version: int | None = None) -> dict[str, SecretInfo]:
         left, written = sorted(values), dict[str, SecretInfo]()

@@ -138,6 +138,14 @@ def test_a_ttl_that_makes_no_sense_is_refused(face: Face, sent_statements: list[
     assert sent_statements == []
 
 
+def test_an_expiry_beyond_the_years_of_python_is_refused(face: Face, sent_statements: list[str]) -> None:
+    """A time that a session in another time zone could not read is refused before anything is sent."""
+    sent_statements.clear()
+    with pytest.raises(InvalidSecretValueError, match="expires_at is after the year 9998"):
+        face.set_secret("a", 1, expires_at=datetime(9999, 12, 31, 23, tzinfo=UTC))
+    assert sent_statements == []
+
+
 def test_two_expiries_are_refused(face: Face, sent_statements: list[str]) -> None:
     """A time and a time to live contradict each other, and a time without a zone could be any hour."""
     with pytest.raises(ValueError, match="give expires_at or ttl, not both"):

@@ -7,10 +7,12 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
 
 from secretstore import InvalidSecretKeyError, SecretClient, SecretNotFoundError, VersionConflictError
 from tests.support.faces import Face
 from tests.support.stored import EVENTS, LABEL_CHANGES, VERSIONS, now, rows
+from tests.support.threads import in_thread, wait_until_blocked
 
 LARGEST = {f"{n:0128}": "é" * 512 for n in range(64)}
 TOO_LARGE = {
@@ -142,6 +144,33 @@ def test_several_labels_have_to_match_all(face: Face) -> None:
     assert listed(team="web", tier="1", y="") == []
     face.set_labels("both", {})
     assert listed(team="web", tier="1") == ["more"]
+
+
+def test_single_labels_are_changed(face: Face, raw: psycopg.Connection) -> None:
+    """`patch_labels` adds, changes and takes away, leaves the others, and is no new version."""
+    face.set_secret("a", 1, labels={"stays": "1", "goes": "1", "changes": "1"})
+
+    info = face.patch_labels("a", {"goes": None, "changes": "2", "comes": "3", "was never there": None})
+    assert info == face.describe_secret("a")
+    assert (info.version, info.labels) == (1, {"stays": "1", "changes": "2", "comes": "3"})
+    face.commit()
+    assert rows(raw, EVENTS)[-1]["action"] == "labels"
+    with pytest.raises(SecretNotFoundError):
+        face.patch_labels("missing", {"a": "1"})
+    with pytest.raises(InvalidSecretKeyError):
+        face.patch_labels("a", {f"n{n}": "1" for n in range(62)})
+    assert face.describe_secret("a") == info
+
+
+def test_two_that_change_labels_at_once_lose_none(engine: Engine, store: SecretClient, raw: psycopg.Connection) -> None:
+    """Who patches labels while another transaction has done so waits for it, and adds to what it wrote."""
+    store.set_secret("a", 1)
+    with Session(engine) as session:
+        store.bind(session).patch_labels("a", {"first": "1"})
+        with in_thread(lambda: store.patch_labels("a", {"second": "2"})) as second:
+            wait_until_blocked(raw)
+            session.commit()
+    assert second.result().labels == {"first": "1", "second": "2"}
 
 
 def test_the_server_selects(face: Face, sent_statements: list[str]) -> None:

@@ -41,6 +41,7 @@ CONTRACT = {
     "destroy_versions": "(self, key, versions)",
     "purge_secret": "(self, key)",
     "set_labels": "(self, key, labels, *, expected_version=None)",
+    "patch_labels": "(self, key, changes)",
     "set_max_versions": "(self, max_versions, *, key=None)",
 }
 # The view on the past, which only reads.
