@@ -3,7 +3,7 @@
 from secretstore.client import AsyncSecretClient, PastSecretClient, SecretClient
 from secretstore.connect import connect, connect_async
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.records import Change, SecretInfo, VersionInfo
+from secretstore.domain.records import Change, Difference, ExportedSecret, Restoration, SecretInfo, VersionInfo
 from secretstore.errors import (
     ConfigurationError,
     DecryptionError,
@@ -31,6 +31,8 @@ __all__ = [
     "Change",
     "ConfigurationError",
     "DecryptionError",
+    "Difference",
+    "ExportedSecret",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
     "KeyInUseError",
@@ -40,6 +42,7 @@ __all__ = [
     "PastSecrets",
     "PermissionDeniedError",
     "ProviderError",
+    "Restoration",
     "SchemaOutOfDateError",
     "SecretClient",
     "SecretInfo",

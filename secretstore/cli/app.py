@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from secretstore.cli import database, demo, doctor, embedded, imports, keys, output, secrets
+from secretstore.cli import database, demo, doctor, embedded, history, imports, keys, labels, output, secrets
 from secretstore.cli.exit_codes import CommandError, ExitCode, exit_code_of
 from secretstore.errors import SecretStoreError
 
@@ -35,11 +35,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("set", cls=secrets.SetCommand, epilog=secrets.SET_EXAMPLES)(secrets.set_secret)
+app.command("set", cls=secrets.ValueCommand, epilog=secrets.SET_EXAMPLES)(secrets.set_secret)
+app.command("patch", cls=secrets.ValueCommand, epilog=secrets.PATCH_EXAMPLES)(secrets.patch_secret)
 app.command("get", epilog=secrets.GET_EXAMPLES)(secrets.get_secret)
-app.command("list")(secrets.list_secrets)
+app.command("list", epilog=secrets.LIST_EXAMPLES)(secrets.list_secrets)
 app.command("describe")(secrets.describe_secret)
+app.command("label", epilog=labels.LABEL_EXAMPLES)(labels.label_secret)
 app.command("delete")(secrets.delete_secrets)
+app.command("undelete")(history.undelete_secrets)
+app.command("history")(history.show_history)
+app.command("diff", epilog=history.DIFF_EXAMPLES)(history.diff_versions)
+app.command("rollback")(history.rollback_secret)
+app.command("destroy", epilog=history.DESTROY_EXAMPLES)(history.destroy_versions)
+app.command("purge")(history.purge_secrets)
+app.command("max-versions", epilog=history.MAX_VERSIONS_EXAMPLES)(history.limit_versions)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(database.group, name="db")

@@ -15,7 +15,7 @@ def demo(
         bool, typer.Option("--keep", help="Leave the server running, and say where its folder is.")
     ] = False,
 ) -> None:
-    """See the store at work, on a PostgreSQL that is gone afterwards."""
+    """See the store at work, on a PostgreSQL for the moment."""
     with ExitStack() as stack:
         with output.waiting("starting a PostgreSQL of its own"):
             store = stack.enter_context(acted.throw_away_store(keep=keep))

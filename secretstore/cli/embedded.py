@@ -11,7 +11,7 @@ from secretstore.cli.exit_codes import ExitCode
 from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 from secretstore.orm.engines import make_engine
 
-group = typer.Typer(no_args_is_help=True, help="Run a PostgreSQL of our own, for a first try and for development.")
+group = typer.Typer(no_args_is_help=True, help="Run a PostgreSQL of our own, to try and to develop.")
 
 _HELP = "The data folder; else the one that commands use where no database is named."
 FolderArgument = Annotated[Path | None, typer.Argument(metavar="PATH", help=_HELP, show_default=False)]

@@ -17,6 +17,8 @@ from secretstore.settings import Settings, load_settings
 T = TypeVar("T")
 P = ParamSpec("P")
 
+SecretKey = Annotated[str, typer.Argument(metavar="KEY", help="The name of the secret.", show_default=False)]
+SecretKeys = Annotated[list[str], typer.Argument(metavar="KEY…", help="The names of the secrets.", show_default=False)]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(

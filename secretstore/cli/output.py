@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO
 
-import yaml
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -25,11 +24,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from secretstore.cli.yaml_text import to_yaml
+
 MASK = "********"
 
 # Wide enough that nothing is cut or wrapped where no terminal says how wide it is.
 _PIPE_WIDTH = 100_000
-_OTHER_LINE_ENDS = frozenset("\x85\u2028\u2029")
 
 
 class Format(StrEnum):
@@ -80,7 +80,7 @@ def show_raw(value: Any) -> None:
 
 def show_data(data: Any, wanted: Format) -> None:
     """Print JSON or YAML."""
-    show_text(_as_yaml(data) if wanted is Format.YAML else json.dumps(data, ensure_ascii=False, indent=2))
+    show_text(to_yaml(data) if wanted is Format.YAML else json.dumps(data, ensure_ascii=False, indent=2))
 
 
 def show_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], wanted: Format) -> None:
@@ -162,6 +162,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printed_time(time: datetime) -> str:
+    """Return a time as people read it."""
+    return time.astimezone(UTC).isoformat(" ", "seconds")
+
+
 def _console(stream: TextIO) -> Console:
     width = None if stream.isatty() else _PIPE_WIDTH
     # Only colours, nothing bold: so Rich prints plain text where NO_COLOR is set.
@@ -193,7 +198,7 @@ def _table(*columns: str) -> Table:
 
 def _cell(member: Any) -> Text:
     if isinstance(member, datetime):
-        return Text(member.astimezone(UTC).isoformat(" ", "seconds"))
+        return Text(printed_time(member))
     if isinstance(member, Mapping):
         return Text(printable(", ".join(f"{name}={text}" for name, text in member.items())))
     lines = "" if member is None else str(member)
@@ -203,16 +208,3 @@ def _cell(member: Any) -> Text:
 def plain(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record as JSON has it."""
     return {name: member.isoformat() if isinstance(member, datetime) else member for name, member in record.items()}
-
-
-def _as_yaml(data: Any) -> str:
-    text = _dumped(data, allow_unicode=True)
-    if _OTHER_LINE_ENDS & set(text):
-        # Written as they are they would be read back as spaces.
-        text = _dumped(data, allow_unicode=False)
-    # A lone scalar is followed by the mark of a document's end.
-    return text.removesuffix("...\n").removesuffix("\n")
-
-
-def _dumped(data: Any, *, allow_unicode: bool) -> str:
-    return str(yaml.safe_dump(data, allow_unicode=allow_unicode, sort_keys=False, width=float("inf")))

@@ -31,7 +31,7 @@ def read_text(argument: str | None, file: Path | None, *, allow_empty: bool = Fa
     return text
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, what: str = "the value") -> Any:
     """Return the JSON value of a text; errors say where, and not what."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
@@ -41,7 +41,7 @@ def parse_json(text: str) -> Any:
         problem = str(error)
     except (ValueError, RecursionError):
         problem = "a number in it is too long, or it is nested too deep"
-    raise InvalidSecretValueError(f"the value is not JSON: {problem}")
+    raise InvalidSecretValueError(f"{what} is not JSON: {problem}")
 
 
 class _RefusedError(ValueError):

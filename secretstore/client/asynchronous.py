@@ -1,22 +1,35 @@
 """The stand-alone client, awaited: each call is a transaction of its own."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
 from copy import copy
+from dataclasses import replace
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from secretstore.client.keys import AsyncKeys
+from secretstore.client.keys import AsyncKeys, unseen
 from secretstore.client.options import ClientOptions
+from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.names import parse_prefix
+from secretstore.domain.records import Change, Difference, ExportedSecret, Restoration
+from secretstore.orm.listening import listening_async
+from secretstore.orm.repository import Page
 from secretstore.orm.translate import translated
-from secretstore.service import AsyncSecretService, SecretService
+from secretstore.service import AsyncSecretService, SecretService, applying
+from secretstore.service.applying import OnProgress
 from secretstore.service.asynchronous import AsyncSecretMethods
+from secretstore.service.changes import ChangeReader
+from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
+from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, Outside
+from secretstore.service.reading import checked_time, parse_page
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -68,6 +81,97 @@ class AsyncSecretClient(AsyncSecretMethods):
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
         return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive)
+
+    async def gc(
+        self,
+        *,
+        deleted_for: timedelta = timedelta(days=30),
+        dry_run: bool = False,
+        on_progress: Callable[[int], object] = unseen,
+    ) -> Collection:
+        """See `SecretClient.gc`."""
+        collector = Collector(
+            self._options.parsed_namespace, self._options.actor, self._options.notify != "off", dry_run
+        )
+        return await self._drive(collector.collect(deleted_for, on_progress))
+
+    async def import_secrets(
+        self,
+        secrets: Iterable[ExportedSecret],
+        *,
+        prune: str | None = None,
+        dry_run: bool = False,
+        on_progress: OnProgress = unseen,
+    ) -> list[Difference]:
+        """See `SecretClient.import_secrets`."""
+        return await self._run(
+            applying.import_secrets, list(secrets), prune=prune, dry_run=dry_run, on_progress=on_progress
+        )
+
+    async def restore(
+        self,
+        moment: datetime,
+        prefix: str = "",
+        *,
+        prune: bool = False,
+        dry_run: bool = False,
+        on_progress: OnProgress = unseen,
+    ) -> Restoration:
+        """See `SecretClient.restore`."""
+        return await self._run(applying.restore, moment, prefix, prune=prune, dry_run=dry_run, on_progress=on_progress)
+
+    async def export_secrets(
+        self, prefix: str = "", *, at: datetime | None = None
+    ) -> AsyncGenerator[ExportedSecret, None]:
+        """See `SecretClient.export_secrets`."""
+        page = parse_page(prefix, None, PAGE)
+        checked_time(at, name="the moment")
+        while True:
+            try:
+                async with self._snapshot() as session:
+                    while secrets := await session.run_sync(self._read_page, page, at):
+                        for secret in secrets:
+                            yield secret
+                        page = replace(page, after=secrets[-1].key)
+            except KeyServerCall as needed:
+                make = needed.make
+            else:
+                return
+            await asyncio.to_thread(make)
+
+    def _read_page(self, session: Session, page: Page, at: datetime | None) -> list[ExportedSecret]:
+        return read_page(self._options.patient_service(session), page, at)
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[AsyncSession]:
+        engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with translated():
+            async with AsyncSession(engine) as session, session.begin():
+                yield session
+
+    async def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
+        """See `SecretClient.list_changes`."""
+        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
+        page = await self._read_committed(lambda session: reader.read(session, after, limit))
+        return list(page.changes)
+
+    async def watch(
+        self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
+    ) -> AsyncGenerator[Change, None]:
+        """See `SecretClient.watch`; close it with `contextlib.aclosing` where the loop may be left early."""
+        namespace = self._options.parsed_namespace
+        reader = ChangeReader(namespace, parse_prefix(prefix))
+        async with listening_async(self.engine, namespace) as listener:
+            changes = watch_async(self._read_committed, listener, reader, after=after, poll_seconds=poll_seconds)
+            async with aclosing(changes):
+                async for change in changes:
+                    yield change
+
+    async def _read_committed(self, do: Callable[[Session], T]) -> T:
+        engine = self.engine.execution_options(isolation_level="READ COMMITTED")
+        with translated():
+            async with AsyncSession(engine) as session, session.begin():
+                return await session.run_sync(do)
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""

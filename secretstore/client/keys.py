@@ -27,7 +27,7 @@ class AsyncDriver(Protocol):
         """Return what the flow returns."""
 
 
-def _unseen(_: int, __: int) -> None:
+def unseen(*_: int) -> None:
     """Nobody looks at the progress."""
 
 
@@ -63,7 +63,7 @@ class Keys:
         """Raise `KeyInUseError` where a master key cannot be taken out of the ring."""
         self._drive(master_keys.check_removable(self._keyring, master_key_id))
 
-    def rewrap(self, *, everything: bool = False, on_progress: OnProgress = _unseen) -> int:
+    def rewrap(self, *, everything: bool = False, on_progress: OnProgress = unseen) -> int:
         """Wrap data keys by the first master key of the ring, in all namespaces; return how many were changed.
 
         Those that it wraps already are left out, unless `everything` is wanted, as after a rotation inside a key server.
@@ -71,7 +71,7 @@ class Keys:
         """
         return self._drive(master_keys.rewrap(self._keyring, everything=everything, on_progress=on_progress))
 
-    def rotate(self, *, on_progress: OnProgress = _unseen) -> Reencryption:
+    def rotate(self, *, on_progress: OnProgress = unseen) -> Reencryption:
         """Give the namespace a new data key, and re-encrypt all its values under it, current and old ones.
 
         Readers and writers go on.  Versions, times and labels stay as they are.  The data key before is retired, and
@@ -79,7 +79,7 @@ class Keys:
         """
         return self._drive(rotation.rotate(self._keyring, self.namespace, on_progress))
 
-    def reencrypt(self, *, on_progress: OnProgress = _unseen) -> Reencryption:
+    def reencrypt(self, *, on_progress: OnProgress = unseen) -> Reencryption:
         """Re-encrypt what a rotation that was broken off, or a slow writer, has left under older data keys."""
         return self._drive(rotation.reencrypt(self._keyring, self.namespace, on_progress))
 
@@ -91,7 +91,7 @@ class Keys:
         """Remove a retired data key for good; raises `KeyInUseError` while any value, old or deleted ones too, needs it."""
         self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id))
 
-    def shred(self, *, on_progress: OnProgress = _unseen) -> int:
+    def shred(self, *, on_progress: OnProgress = unseen) -> int:
         """Destroy the data keys of the namespace and all its values, for good; return how many values there were.
 
         Danger: nothing brings them back but a backup of the database together with the master key.  Keys, labels and times
@@ -128,15 +128,15 @@ class AsyncKeys:
         """See `Keys.check_removable`."""
         await self._drive(master_keys.check_removable(self._keyring, master_key_id))
 
-    async def rewrap(self, *, everything: bool = False, on_progress: OnProgress = _unseen) -> int:
+    async def rewrap(self, *, everything: bool = False, on_progress: OnProgress = unseen) -> int:
         """See `Keys.rewrap`."""
         return await self._drive(master_keys.rewrap(self._keyring, everything=everything, on_progress=on_progress))
 
-    async def rotate(self, *, on_progress: OnProgress = _unseen) -> Reencryption:
+    async def rotate(self, *, on_progress: OnProgress = unseen) -> Reencryption:
         """See `Keys.rotate`."""
         return await self._drive(rotation.rotate(self._keyring, self.namespace, on_progress))
 
-    async def reencrypt(self, *, on_progress: OnProgress = _unseen) -> Reencryption:
+    async def reencrypt(self, *, on_progress: OnProgress = unseen) -> Reencryption:
         """See `Keys.reencrypt`."""
         return await self._drive(rotation.reencrypt(self._keyring, self.namespace, on_progress))
 
@@ -148,6 +148,6 @@ class AsyncKeys:
         """See `Keys.destroy`."""
         await self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id))
 
-    async def shred(self, *, on_progress: OnProgress = _unseen) -> int:
+    async def shred(self, *, on_progress: OnProgress = unseen) -> int:
         """See `Keys.shred`."""
         return await self._drive(rotation.shred(self._keyring, self.namespace, on_progress))

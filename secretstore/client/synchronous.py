@@ -1,21 +1,33 @@
 """The stand-alone client: each call is a transaction of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from secretstore.client.keys import Keys
+from secretstore.client.keys import Keys, unseen
 from secretstore.client.methods import SecretMethods
 from secretstore.client.options import ClientOptions
+from secretstore.client.watching import watch
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.names import parse_prefix
+from secretstore.domain.records import Change, Difference, ExportedSecret, Restoration
+from secretstore.orm.listening import listening
 from secretstore.orm.translate import translated
-from secretstore.service import SecretService
+from secretstore.service import SecretService, applying
+from secretstore.service.applying import OnProgress
+from secretstore.service.changes import ChangeReader
+from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
+from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, Outside
+from secretstore.service.reading import checked_time, parse_page
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -59,6 +71,108 @@ class SecretClient(SecretMethods):
     def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
         return Keys(self._options.keyring, self._options.parsed_namespace, self._drive)
+
+    def gc(
+        self,
+        *,
+        deleted_for: timedelta = timedelta(days=30),
+        dry_run: bool = False,
+        on_progress: Callable[[int], object] = unseen,
+    ) -> Collection:
+        """Purge secrets that were deleted or expired so long ago, and prune what is beyond a limit of versions.
+
+        Danger: what is purged or pruned is gone for good.  Works through the namespace in pages, each a transaction of
+        its own, so that it can be broken off and begun again.  `on_progress` is told how much is done.
+        """
+        collector = Collector(
+            self._options.parsed_namespace, self._options.actor, self._options.notify != "off", dry_run
+        )
+        return self._drive(collector.collect(deleted_for, on_progress))
+
+    def import_secrets(
+        self,
+        secrets: Iterable[ExportedSecret],
+        *,
+        prune: str | None = None,
+        dry_run: bool = False,
+        on_progress: OnProgress = unseen,
+    ) -> list[Difference]:
+        """Make secrets be as given, in one transaction, and return how each differed; what is equal is not written.
+
+        A secret without labels keeps those that it has.  With `prune`, other secrets with that prefix are deleted.  With
+        `dry_run` nothing is written.  `on_progress` is told how many are done, and of how many.
+        """
+        return self._run(applying.import_secrets, list(secrets), prune=prune, dry_run=dry_run, on_progress=on_progress)
+
+    def restore(
+        self,
+        moment: datetime,
+        prefix: str = "",
+        *,
+        prune: bool = False,
+        dry_run: bool = False,
+        on_progress: OnProgress = unseen,
+    ) -> Restoration:
+        """Make secrets be as they were at a moment, in one transaction; what differs is written as new versions.
+
+        With `prune` those that were not there then are deleted.  With `dry_run` nothing is written.  Values that are gone
+        by now, or have expired since, are left out and named in the answer.
+        """
+        return self._run(applying.restore, moment, prefix, prune=prune, dry_run=dry_run, on_progress=on_progress)
+
+    def export_secrets(self, prefix: str = "", *, at: datetime | None = None) -> Generator[ExportedSecret, None, None]:
+        """Give whole secrets by key, as they are in one snapshot, or as they were.
+
+        A value of then that is gone by now is a `VersionGoneError`.
+        """
+        page = parse_page(prefix, None, PAGE)
+        checked_time(at, name="the moment")
+        while True:
+            try:
+                with self._snapshot() as session:
+                    service = self._options.patient_service(session)
+                    while secrets := read_page(service, page, at):
+                        yield from secrets
+                        page = replace(page, after=secrets[-1].key)
+            except KeyServerCall as needed:
+                make = needed.make
+            else:
+                return
+            # Only before the first value, or where a rotation is not at its end yet: goes on after what was given.
+            make()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Session]:
+        engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with translated(), Session(engine) as session, session.begin():
+            yield session
+
+    def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
+        """Return committed changes of keys that begin with `prefix`, after the one with that `seq`; see `watch`."""
+        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
+        page = self._read_committed(lambda session: reader.read(session, after, limit))
+        return list(page.changes)
+
+    def watch(
+        self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
+    ) -> Generator[Change, None, None]:
+        """Give every committed change of keys that begin with `prefix`, for ever, each once, those of a key in order.
+
+        Begins after the change of that `seq`, or with what comes after the first step of the loop.  Keep the `seq` of the
+        last change that you have dealt with, and nothing is missed and nothing comes twice, whatever happens to this
+        process, to the database, or to transactions that commit late.  Notices only make it look sooner than after
+        `poll_seconds`.  Needs the right to number changes (`UPDATE` of `change_event`).  A database that stays away for
+        more than a minute is a `StoreUnavailableError`.
+        """
+        namespace = self._options.parsed_namespace
+        reader = ChangeReader(namespace, parse_prefix(prefix))
+        with listening(self.engine, namespace) as listener:
+            yield from watch(self._read_committed, listener, reader, after=after, poll_seconds=poll_seconds)
+
+    def _read_committed(self, do: Callable[[Session], T]) -> T:
+        engine = self.engine.execution_options(isolation_level="READ COMMITTED")
+        with translated(), Session(engine) as session, session.begin():
+            return do(session)
 
     def close(self) -> None:
         """Close what `connect` opened; an engine that was given stays as it is."""

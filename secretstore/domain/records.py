@@ -1,8 +1,9 @@
 """Frozen answers to callers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,41 @@ class VersionInfo:
     created_by: str
     expires_at: datetime | None
     destroyed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedSecret:
+    """A secret with its value and what goes with it; labels are None where nothing is said of them, nor of expiry."""
+
+    key: str
+    value: Any = field(repr=False)
+    labels: Mapping[str, str] | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How a secret differs from what it is to be; values are None where there is none.
+
+    `extra` secrets are those of which nothing is said; they are deleted only where that is asked for, and then `deleted`.
+    """
+
+    key: str
+    kind: Literal["added", "changed", "labels", "unchanged", "extra", "deleted"]
+    old: Any = field(repr=False, default=None)
+    new: Any = field(repr=False, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restoration:
+    """What a restore wrote or would write, and the keys that it had to leave out.
+
+    The values of `gone` ones were pruned, destroyed or purged since; those of `expired` ones have expired since.
+    """
+
+    differences: tuple[Difference, ...]
+    gone: tuple[str, ...]
+    expired: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ class EventRepository:
 
     def notify(self, **named: object) -> None:
         """Hint to listeners that something changes in the namespace when this transaction commits."""
-        payload = json.dumps({"namespace": self._namespace, **named})
+        payload = json.dumps({"namespace": self._namespace, **named}, ensure_ascii=False)
         execute(self._session, statements.notify(), channel=CHANNEL, payload=payload)
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:

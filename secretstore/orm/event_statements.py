@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from sqlalchemy import BigInteger, Executable, Text, and_, func, select, update
+from sqlalchemy import BigInteger, Executable, ScalarSelect, Text, and_, func, select, update
 
 from secretstore.orm.models import ChangeEvent
 from secretstore.orm.statements import in_namespace, parameter
@@ -27,20 +27,15 @@ def number_changes() -> Executable:
     """Number the changes that are committed by now, those of one key in their order; answer with how many there were."""
     order = (_EVENT.key, _EVENT.version, _EVENT.occurred_at, _EVENT.action.desc())
     unnumbered = (
-        select(_EVENT.id, func.row_number().over(order_by=order).label("place"))
+        select(_EVENT.id, (_last_number() + func.row_number().over(order_by=order)).label("seq"))
         .where(in_namespace(ChangeEvent), _EVENT.seq.is_(None))
         .order_by(*order)
         .limit(parameter("limit", BigInteger))
         .cte("unnumbered")
     )
-    last = (
-        select(func.coalesce(func.max(_EVENT.seq), 0).label("seq"))
-        .where(in_namespace(ChangeEvent), _EVENT.seq.is_not(None))
-        .cte("last")
-    )
     numbered = (
         update(ChangeEvent)
-        .values(seq=last.c.seq + unnumbered.c.place)
+        .values(seq=unnumbered.c.seq)
         .where(in_namespace(ChangeEvent), _EVENT.id == unnumbered.c.id)
         .returning(_EVENT.id)
         .cte("numbered")
@@ -48,10 +43,19 @@ def number_changes() -> Executable:
     return select(func.count()).select_from(numbered)
 
 
+def _last_number() -> ScalarSelect[int]:
+    numbered = ChangeEvent.__table__.alias("numbered_before").c
+    return (
+        select(func.coalesce(func.max(numbered.seq), 0))
+        .where(numbered.namespace == parameter("namespace", Text), numbered.seq.is_not(None))
+        .scalar_subquery()
+    )
+
+
 @cache
 def select_last_number() -> Executable:
     """The number of the last change that has one."""
-    return select(func.coalesce(func.max(_EVENT.seq), 0)).where(in_namespace(ChangeEvent), _EVENT.seq.is_not(None))
+    return select(_last_number())
 
 
 @cache

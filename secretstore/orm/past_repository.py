@@ -11,7 +11,7 @@ from secretstore.domain.names import Key, Namespace
 from secretstore.domain.records import SecretInfo
 from secretstore.orm import past_statements as statements
 from secretstore.orm.execute import execute
-from secretstore.orm.repository import Page, StoredValue
+from secretstore.orm.repository import Page, State, StoredValue, state_of
 
 
 class PastRepository:
@@ -40,6 +40,10 @@ class PastRepository:
         """Return a page of envelopes by key."""
         rows = self._execute(statements.select_page_of_values(), **page.parameters())
         return [StoredValue(row.key, row.version, row.value) for row in rows]
+
+    def list_states(self, page: Page) -> list[State]:
+        """Return a page of all that a file has of secrets."""
+        return [state_of(row) for row in self._execute(statements.select_page_of_states(), **page.parameters())]
 
     def list_keys(self, page: Page) -> list[str]:
         """Return a page of keys."""

@@ -142,6 +142,14 @@ def select_page_of_values() -> Executable:
 
 
 @cache
+def select_page_of_states() -> Executable:
+    """A page of secrets with all that a file has of them."""
+    last = _last_changes(*in_page(ChangeEvent.key))
+    columns = (last.c.key, last.c.version, SecretVersion.value, _labels().label("labels"), SecretVersion.expires_at)
+    return _page(_live(last, *columns), last)
+
+
+@cache
 def select_page_of_keys() -> Executable:
     """A page of keys."""
     last = _last_changes(*in_page(ChangeEvent.key))

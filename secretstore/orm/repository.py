@@ -27,6 +27,15 @@ class StoredValue:
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """All that a file has of a secret."""
+
+    value: StoredValue
+    labels: Mapping[str, str]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSecret:
     """A secret as it is stored, also one that readers do not see, and when it last changed."""
 
@@ -106,6 +115,15 @@ class NewVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Excess:
+    """How many versions of a key are beyond its limit, and the last of them."""
+
+    key: Key
+    up_to: int
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Times:
     """When a secret was first written, and when it last changed, in the place that it comes from."""
 
@@ -180,6 +198,14 @@ class SecretRepository:
         """Return a page of envelopes by key."""
         return [_stored_value(row) for row in self._execute(statements.select_page_of_values(), **page.parameters())]
 
+    def find_states(self, keys: Sequence[Key]) -> list[State]:
+        """Return all that a file has of those secrets that are there, in no order."""
+        return [state_of(row) for row in self._execute(statements.select_states(), keys=list(keys))]
+
+    def list_states(self, page: Page) -> list[State]:
+        """Return a page of all that a file has of secrets."""
+        return [state_of(row) for row in self._execute(statements.select_page_of_states(), **page.parameters())]
+
     def list_keys(self, page: Page, show: Show = Show.LIVE) -> list[str]:
         """Return a page of keys."""
         return list(self._execute(statements.select_page_of_keys(show), **page.parameters()).scalars())
@@ -229,12 +255,13 @@ class SecretRepository:
         keeps_labels: bool,
         was_deleted: bool | None,
         actor: str | None,
+        is_locked: bool = False,
         times: Sequence[Times] | None = None,
     ) -> list[SecretInfo]:
         """Write heads, history and change events; return those whose head was still the one before.
 
-        The others are locked by now: read their heads again and write once more.  With `keeps_labels` the labels are
-        those of new secrets only.
+        The others are locked by now: read their heads again and write once more, with `is_locked`.  With `keeps_labels`
+        the labels are those of new secrets only.
         With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
         rows = self._execute(
@@ -249,7 +276,7 @@ class SecretRepository:
             was_deleted=was_deleted,
             actor=actor,
             moment=moment,
-            **_arrays_of(times),
+            **({"is_locked": is_locked} if times is None else _arrays_of(times)),
         )
         return [_info(row) for row in rows]
 
@@ -294,10 +321,10 @@ class SecretRepository:
         pruned = self._execute(write_statements.prune_versions(), keys=list(up_to), versions=list(up_to.values()))
         return int(pruned.scalar_one())
 
-    def list_to_prune(self, *, after: str, limit: int) -> dict[Key, int]:
-        """Return a page of keys that have more versions than they may, and up to which one they have to go."""
+    def list_to_prune(self, *, after: str, limit: int) -> list[Excess]:
+        """Return a page of keys that have more versions than they may."""
         rows = self._execute(write_statements.select_page_to_prune(), after=after, limit=limit)
-        return {row.key: row.version for row in rows}
+        return [Excess(row.key, row.version, row.versions) for row in rows]
 
     def list_to_purge(self, *, before: datetime, after: str, limit: int) -> list[Key]:
         """Return a page of keys of secrets that were deleted or expired before a time."""
@@ -326,13 +353,16 @@ class SecretRepository:
         return execute(self.session, statement, namespace=self.namespace, **parameters)
 
 
-def _arrays_of(times: Sequence[Times] | None) -> dict[str, object]:
-    if times is None:
-        return {}
+def _arrays_of(times: Sequence[Times]) -> dict[str, object]:
     return {
         "created_ats": [moment.created_at for moment in times],
         "updated_ats": [moment.updated_at for moment in times],
     }
+
+
+def state_of(row: Row[Any]) -> State:
+    """Return a row as a record."""
+    return State(_stored_value(row), row.labels, row.expires_at)
 
 
 def _stored_value(row: Row[Any]) -> StoredValue:

@@ -50,6 +50,7 @@ VERSION_INFO = tuple(
     SecretVersion.__table__.c[name]
     for name in ("namespace", "key", "version", "created_at", "created_by", "expires_at", "destroyed_at")
 )
+STATE = tuple(_SECRET[name] for name in ("key", "version", "value", "labels", "expires_at"))
 INFO = tuple(
     _SECRET[name]
     for name in (
@@ -171,6 +172,18 @@ def select_values() -> Executable:
 def select_page_of_values() -> Executable:
     """The envelopes of a page of secrets, by key."""
     return _page(Show.LIVE, _SECRET.key, _SECRET.version, _SECRET.value)
+
+
+@cache
+def select_states() -> Executable:
+    """Many secrets that are there, with all that a file has of them."""
+    return select(*STATE).where(in_namespace(SecretStore), SecretStore.key == among_keys(), is_live())
+
+
+@cache
+def select_page_of_states() -> Executable:
+    """A page of secrets with all that a file has of them."""
+    return _page(Show.LIVE, *STATE)
 
 
 @cache

@@ -30,7 +30,6 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -67,8 +66,9 @@ def write_secrets() -> Executable:
     """Write heads, history and change events in one statement, and answer with the heads that were written.
 
     A head is written only where its version is still the one before the new version; where `was_deleted` is not null,
-    only where that has not changed either.  Every head that is there is locked, written or not.  With `keeps_labels` the
-    rows' labels are those of new secrets only.
+    only where that has not changed either.  A head that changed after the moment, which the writer may have waited for,
+    is not written, unless `is_locked` says that none can.  Every head that is there is locked, written or not.  With
+    `keeps_labels` the rows' labels are those of new secrets only.
     """
     return _write(rows_of(**_WRITTEN), with_times=False)
 
@@ -105,6 +105,7 @@ def _write_heads(rows: NamedFromClause, *, with_times: bool) -> CTE:
     excluded = statement.excluded
     keeps_labels = cast(parameter("keeps_labels", Boolean), Boolean)
     was_deleted = cast(parameter("was_deleted", Boolean), Boolean)
+    is_earlier = SecretStore.updated_at < excluded.updated_at
     return (
         statement.on_conflict_do_update(
             index_elements=["namespace", "key"],
@@ -121,7 +122,7 @@ def _write_heads(rows: NamedFromClause, *, with_times: bool) -> CTE:
             where=and_(
                 SecretStore.version == excluded.version - 1,
                 or_(was_deleted.is_(None), SecretStore.deleted_at.is_not(None) == was_deleted),
-                SecretStore.updated_at < excluded.updated_at if with_times else true(),
+                is_earlier if with_times else or_(cast(parameter("is_locked", Boolean), Boolean), is_earlier),
             ),
         )
         .returning(*INFO, _SECRET.value, _SECRET.updated_by)
@@ -279,21 +280,21 @@ def prune_versions() -> Executable:
 
 @cache
 def select_page_to_prune() -> Executable:
-    """A page of keys that have more versions than they may, and up to which version they have to go."""
+    """A page of keys that have more versions than they may, up to which version they have to go, and how many those are."""
     limit = func.coalesce(SecretStore.max_versions, NamespaceSetting.max_versions)
     too_old = (
-        select(SecretVersion.version)
+        select(func.count())
         .where(
             SecretVersion.namespace == SecretStore.namespace,
             SecretVersion.key == SecretStore.key,
             SecretVersion.version <= SecretStore.version - limit,
         )
-        .exists()
+        .scalar_subquery()
     )
     return (
-        select(SecretStore.key, (SecretStore.version - limit).label("version"))
+        select(SecretStore.key, (SecretStore.version - limit).label("version"), too_old.label("versions"))
         .outerjoin(NamespaceSetting, NamespaceSetting.namespace == SecretStore.namespace)
-        .where(in_namespace(SecretStore), SecretStore.key > parameter("after", Text), limit.is_not(None), too_old)
+        .where(in_namespace(SecretStore), SecretStore.key > parameter("after", Text), limit.is_not(None), too_old > 0)
         .order_by(SecretStore.key)
         .limit(parameter("limit", BigInteger))
     )

@@ -23,7 +23,7 @@ from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError
 
 MAX_DEPTH = 16  # references in a chain
 MAX_REFERENCES = 10_000  # replacements in all values together
-MAX_SIZE = 64 * 1024 * 1024  # of all that they put in
+MAX_SIZE = 16 * 1024 * 1024  # of all that they put in
 MAX_NESTING = 100  # levels of a value; no deeper one can be stored
 
 _MEMBER = "$ref"

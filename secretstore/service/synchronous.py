@@ -120,7 +120,7 @@ class SecretService(SecretReader):
 
         Raises `SecretNotFoundError` where there is no such secret, or no value of that version any more.
         """
-        wanted, version = parse_key(key), checked_version(to_version)
+        wanted, version = parse_key(key), _known_version(to_version)
         head = self._lock_live(wanted)
         stored = self._repository.find_value(wanted, version)
         if stored is None:
@@ -250,7 +250,7 @@ class SecretService(SecretReader):
         if not left:
             return written
         heads, data_key = self._prepare_to_seal(left)
-        for _ in range(_GOES):
+        for go in range(_GOES):
             seen = None if expected_version is None else self._expected_head(heads, left[0], expected_version)
             infos = self._repository.write(
                 [self._sealed(data_key, heads, key, values[key]) for key in left],
@@ -258,6 +258,7 @@ class SecretService(SecretReader):
                 keeps_labels=any(values[key].labels is None for key in left),
                 was_deleted=None if seen is None else seen.is_deleted,
                 actor=self._actor,
+                is_locked=go > 0,
             )
             self._prune(heads, infos)
             written.update((info.key, info) for info in infos)

@@ -10,7 +10,11 @@ from secretstore import KeyRing, SecretClient
 from tests.e2e.conftest import DEADLINE_SECONDS, PROGRAM, CommandLine
 from tests.support.server import Server
 
-COMMANDS = ("set", "get", "list", "describe", "delete", "doctor", "demo", "db", "embedded", "keys", "import")
+COMMANDS = (
+    *("set", "patch", "get", "list", "describe", "label", "delete", "undelete"),
+    *("history", "diff", "rollback", "destroy", "purge", "max-versions"),
+    *("doctor", "demo", "db", "embedded", "keys", "import"),
+)
 
 
 def test_help_names_every_command_on_one_line(bare_cli: CommandLine) -> None:
@@ -28,7 +32,7 @@ def test_help_shows_examples(bare_cli: CommandLine) -> None:
     done = bare_cli("set", "--help")
 
     examples = [line for line in done.out.partition("Examples:")[2].splitlines() if line.strip()]
-    assert len(examples) == 4
+    assert len(examples) == 5
     assert all("secretstore set" in line for line in examples)
 
 

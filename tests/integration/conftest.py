@@ -16,6 +16,13 @@ def face(request: pytest.FixtureRequest, database_url: str, keyring: KeyRing) ->
         yield opened
 
 
+@pytest.fixture(params=[kind for kind in KINDS if "service" in kind])
+def service(request: pytest.FixtureRequest, database_url: str, keyring: KeyRing) -> Iterator[Face]:
+    """Each of the two faces whose transaction is the caller's, on the default namespace."""
+    with open_face(request.param, database_url, keyring) as opened:
+        yield opened
+
+
 @pytest.fixture
 def wrong_keyring() -> KeyRing:
     """A key ring whose one key has the right id and the wrong bytes."""

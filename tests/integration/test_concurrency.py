@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from secretstore import KeyRing, SecretClient, SecretInfo, VersionConflictError
+from secretstore import KeyRing, SecretClient, SecretInfo, SecretService, VersionConflictError
+from tests.support.stored import EVENTS, rows
 from tests.support.threads import answers, in_thread, number, run_together, wait_until_blocked
 
 Held = Callable[[], object]
@@ -275,3 +276,32 @@ def test_writers_of_different_keys_do_not_wait(engine: Engine, store: SecretClie
         with in_thread(lambda: (store.set_secret("new", 1).version, store.delete_secret("c"))) as beside:
             assert answers([beside]) == [(1, True)]
         assert store.get_secrets(["a", "b", "c", "new"]) == {"a": 1, "b": 1, "new": 1}
+
+
+BEFORE_THE_WRITE: dict[str, Callable[[SecretService], object]] = {
+    "labels": lambda service: service.set_labels("a", {"n": "2"}),
+    "undelete": lambda service: (service.delete_secret("a"), service.undelete_secret("a")),
+    "delete": lambda service: service.delete_secret("a"),
+    "destroy": lambda service: service.destroy_versions("a", [1]),
+    "purge": lambda service: service.purge_secret("a"),
+}
+
+
+@pytest.mark.parametrize("change", BEFORE_THE_WRITE)
+def test_a_writer_that_waited_wrote_later(
+    engine: Engine, store: SecretClient, raw: psycopg.Connection, change: str
+) -> None:
+    """A change that leaves the version as it is, made while a writer waits for it, is recorded before that write."""
+    store.set_secret("a", "before")
+    with Session(engine) as session:
+        service = store.bind(session)
+        service.set_labels("a", {"n": "1"})
+        with in_thread(lambda: store.set_secret("a", "second")) as second:
+            wait_until_blocked(raw)
+            BEFORE_THE_WRITE[change](service)
+            session.commit()
+    events = rows(raw, EVENTS)
+    assert (events[-1]["version"], events[-1]["action"], second.result().version) == (2, "set", 2)
+    assert events[-1]["occurred_at"] == second.result().updated_at > events[-2]["occurred_at"]
+    as_it_was = store.as_of(events[-2]["occurred_at"]).describe_secret("a")
+    assert as_it_was is None or as_it_was.version == 1

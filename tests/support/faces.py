@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -23,18 +24,38 @@ KINDS = ("client", "service", "async client", "async service")
 
 
 @dataclass(frozen=True)
+class View:
+    """The past as a face shows it; every method is called blocking, too."""
+
+    reader: object
+    run: Callable[[Any], Any]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.reader, name)
+        return lambda *args, **kwargs: self.run(method(*args, **kwargs))
+
+
+@dataclass(frozen=True)
 class Face:
     """One face; every method of the library is called blocking, whichever it is."""
 
-    make: Callable[..., object]
+    make: Callable[..., Any]
     run: Callable[[Any], Any]
     commit: Callable[[], object]
+    rollback: Callable[[], object]
     keyring: KeyRing
     options: dict[str, object]
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self.make(self.keyring, **self.options), name)
+        method = getattr(self._made(), name)
         return lambda *args, **kwargs: self.run(method(*args, **kwargs))
+
+    def as_of(self, moment: datetime) -> View:
+        """Return the secrets as they were; asking for the view is never awaited, only its methods are."""
+        return View(self._made().as_of(moment), self.run)
+
+    def _made(self) -> Any:  # one of the four
+        return self.make(self.keyring, **self.options)
 
     def with_options(self, **options: object) -> "Face":
         """Return the same face on another namespace, for another actor, or with another limit."""
@@ -47,7 +68,7 @@ class Face:
 
 @contextmanager
 def open_face(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
-    """Open a face; a service has one transaction until `commit`, and a client ends its own."""
+    """Open a face; a service has one transaction until `commit` or `rollback`, and a client ends its own."""
     opened = _blocking(kind, url, keyring) if kind in {"client", "service"} else _awaited(kind, url, keyring)
     with opened as face:
         yield face
@@ -74,7 +95,14 @@ def _blocking(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
         def client(ring: KeyRing, **options: Any) -> SecretClient:
             return SecretClient(engine, ring, **options)
 
-        yield Face(client if kind == "client" else service, lambda answer: answer, session.commit, keyring, {})
+        yield Face(
+            client if kind == "client" else service,
+            lambda answer: answer,
+            session.commit,
+            session.rollback,
+            keyring,
+            {},
+        )
     engine.dispose()
 
 
@@ -92,7 +120,8 @@ def _awaited(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
 
         try:
             make = client if kind == "async client" else service
-            yield Face(make, runner.run, lambda: runner.run(session.commit()), keyring, {})
+            commit, rollback = (lambda: runner.run(session.commit())), (lambda: runner.run(session.rollback()))
+            yield Face(make, runner.run, commit, rollback, keyring, {})
         finally:
             runner.run(session.close())
             runner.run(engine.dispose())

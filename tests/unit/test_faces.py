@@ -54,7 +54,17 @@ OF_THE_PAST = {
     "list_secrets": "(self, prefix='', *, labels=None, after=None, limit=None)",
 }
 # What only a stand-alone face has.
-OF_CLIENTS = {"bind", "namespace", "close"}
+OF_CLIENTS = {
+    "bind",
+    "namespace",
+    "close",
+    "gc",
+    "list_changes",
+    "watch",
+    "export_secrets",
+    "import_secrets",
+    "restore",
+}
 BLOCKING: tuple[type, ...] = (SecretService, SecretClient)
 AWAITED: tuple[type, ...] = (AsyncSecretService, AsyncSecretClient)
 PAST: tuple[type, ...] = (PastSecrets, PastSecretClient, AsyncPastSecrets)

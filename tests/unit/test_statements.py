@@ -186,12 +186,17 @@ def test_rows_are_locked_in_the_order_of_their_keys() -> None:
 
 
 def test_only_an_import_brings_its_own_times() -> None:
-    """Times come with the rows of an import, and the later change wins; any other write leaves time to PostgreSQL."""
+    """Times come with the rows of an import, and the later change wins; any other write leaves time to PostgreSQL.
+
+    It then waits for its turn, and takes a later time where something changed meanwhile.
+    """
     written, imported = sql("write_secrets"), sql("import_secrets")
 
-    assert "updated_at < excluded.updated_at" in imported
+    assert "AND secretstore.secret_store.updated_at < excluded.updated_at" in imported
+    assert "OR secretstore.secret_store.updated_at < excluded.updated_at" in written
+    assert "given_is_locked" in written
     assert "%(given_created_ats)s" in imported
-    for of_imports in ("updated_at < excluded", "given_created_ats", "given_updated_ats"):
+    for of_imports in ("given_created_ats", "given_updated_ats"):
         assert of_imports not in written
 
 
