@@ -1,7 +1,8 @@
 """Every statement that changes secrets; the rules are those of `statements`.
 
-A change, the history and the record of the change are one statement.  All take their locks in the order of the keys, so
-that two batches that share keys never wait for each other in a circle.
+A change, the history and the record of the change are one statement.  All take their locks in the order of the keys, and
+of the versions where those are changed, so that two batches that share keys never wait for each other in a circle, nor a
+batch and a rotation.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Executable,
+    Select,
     Text,
     Uuid,
     and_,
@@ -47,6 +49,7 @@ _WRITTEN: Mapping[str, TypeEngine[Any] | type[TypeEngine[Any]]] = MappingProxyTy
     {"key": Text, "version": BigInteger, "envelope": Text, "label": Text, "expires_at": _MOMENT, "event_id": Uuid}
 )
 _TIMES = ("created_at", "updated_at")
+_VERSION = (SecretVersion.key, SecretVersion.version)
 
 
 def _moment() -> ColumnElement[Any]:
@@ -206,26 +209,52 @@ def purge_secrets() -> Executable:
         max_versions=null(),
         deleted_at=func.coalesce(SecretStore.deleted_at, _moment()),
     )
-    versions = (
-        delete(SecretVersion).where(in_namespace(SecretVersion), SecretVersion.key == among_keys()).cte("version")
-    )
+    versions = _delete_versions(_select_versions().where(SecretVersion.key == among_keys()))
     return select(*(head.c[info.name] for info in INFO)).add_cte(event, versions)
+
+
+def _delete_versions(selected: Select[Any]) -> CTE:
+    found = _locked(selected)
+    return (
+        delete(SecretVersion)
+        .where(
+            in_namespace(SecretVersion),
+            SecretVersion.key == found.c.key,
+            SecretVersion.version == found.c.version,
+        )
+        .returning(SecretVersion.version)
+        .cte("gone")
+    )
+
+
+def _select_versions(*columns: Any) -> Select[Any]:  # columns, mapped or not
+    return select(*_VERSION, *columns)
+
+
+def _locked(selected: Select[Any]) -> CTE:
+    return (
+        selected.where(in_namespace(SecretVersion)).order_by(*_VERSION).with_for_update(of=SecretVersion).cte("found")
+    )
 
 
 @cache
 def destroy_versions() -> Executable:
     """Remove the envelopes of some versions of a locked secret, record it, and answer with their numbers."""
     rows = rows_of(version=BigInteger, event_id=Uuid)
+    found = _locked(
+        _select_versions(rows.c.event_id)
+        .join(rows, SecretVersion.version == rows.c.version)
+        .where(SecretVersion.key == parameter("key", Text), SecretVersion.value.is_not(None))
+    )
     gone = (
         update(SecretVersion)
         .values(value=null(), destroyed_at=_moment())
         .where(
             in_namespace(SecretVersion),
             SecretVersion.key == parameter("key", Text),
-            SecretVersion.version == rows.c.version,
-            SecretVersion.value.is_not(None),
+            SecretVersion.version == found.c.version,
         )
-        .returning(SecretVersion.namespace, SecretVersion.key, SecretVersion.version, rows.c.event_id)
+        .returning(SecretVersion.namespace, SecretVersion.key, SecretVersion.version, found.c.event_id)
         .cte("gone")
     )
     head = (
@@ -269,13 +298,8 @@ def _changed_heads(action: str, **changes: Any) -> tuple[CTE, CTE]:  # ditto
 def prune_versions() -> Executable:
     """Remove the versions of some keys up to a number for each, and answer with how many there were."""
     rows = rows_of(key=Text, version=BigInteger)
-    pruned = (
-        delete(SecretVersion)
-        .where(in_namespace(SecretVersion), SecretVersion.key == rows.c.key, SecretVersion.version <= rows.c.version)
-        .returning(SecretVersion.version)
-        .cte("pruned")
-    )
-    return select(func.count()).select_from(pruned)
+    is_too_old = and_(SecretVersion.key == rows.c.key, SecretVersion.version <= rows.c.version)
+    return select(func.count()).select_from(_delete_versions(_select_versions().join(rows, is_too_old)))
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from secretstore import (
@@ -20,7 +20,10 @@ from secretstore import (
     VersionConflictError,
     VersionGoneError,
 )
+from secretstore.domain.names import Namespace
 from secretstore.orm.engines import make_engine
+from secretstore.orm.key_repository import DataKeyRepository, Replacement
+from secretstore.orm.models import SecretVersion
 from tests.support.server import Server
 from tests.support.threads import in_thread, number, run_together, wait_until_blocked
 
@@ -372,6 +375,56 @@ def test_mixed_batches_never_deadlock(store: SecretClient, raw: psycopg.Connecti
     assert number(raw, "SELECT count(DISTINCT version) FROM secretstore.secret_version WHERE key = 'k0'") == (
         infos[0].version if max_versions is None else max_versions
     )
+
+
+REMOVALS: Mapping[str, Callable[[SecretClient], object]] = MappingProxyType(
+    {
+        "prune": lambda store: store.set_secrets(dict.fromkeys("amz", "new")),
+        "purge": lambda store: [store.purge_secret(key) for key in "amz"],
+        "destroy": lambda store: [store.destroy_versions(key, [1, 2, 3]) for key in "amz"],
+    }
+)
+
+
+@pytest.mark.parametrize("held", ["key = 'm'", "version = 2"])
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_what_removes_versions_and_a_rotation_never_deadlock(
+    engine: Engine, store: SecretClient, raw: psycopg.Connection, removal: str, *, held: str
+) -> None:
+    """Both take the versions in the same order, also where those lie in the table in another one."""
+    for value in range(3):
+        for key in "zma":
+            store.set_secret(key, value)
+    store.set_max_versions(1)
+    for version in (3, 2, 1):
+        # A row that is changed comes to lie behind the others.
+        raw.execute("UPDATE secretstore.secret_version SET created_by = 'raw' WHERE version = %s", [version])
+    raw.execute("VACUUM (ANALYZE) secretstore.secret_version")
+
+    with Session(engine) as session:
+        session.execute(
+            text(f"SELECT FROM secretstore.secret_version WHERE namespace = 'default' AND {held} FOR UPDATE")
+        )
+        with in_thread(lambda: REMOVALS[removal](store)) as removing:
+            wait_until_blocked(raw)
+            with in_thread(lambda: _reencrypt_history(engine)) as rotating:
+                wait_until_blocked(raw, 2)
+                session.rollback()
+                rotating.result()
+                removing.result()
+    values = number(raw, f"{HISTORY} WHERE value IS NOT NULL")
+    assert values == {"prune": 3, "purge": 0, "destroy": 0}[removal]
+
+
+def _reencrypt_history(engine: Engine) -> int:
+    """Put envelopes in the place of all old ones, waiting for whoever holds one, as a rotation does in the end."""
+    with Session(engine) as session, session.begin():
+        repository = DataKeyRepository(session, Namespace("default"))
+        (info,) = repository.list_infos()
+        page = repository.list_sealed(SecretVersion, [info.id], after=("", 0), limit=100)
+        return repository.replace_envelopes(
+            SecretVersion, [Replacement(value, value.text) for value in page], skip_locked=False
+        )
 
 
 Change = Callable[[Any, str], object]
