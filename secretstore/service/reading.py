@@ -19,7 +19,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _MISSING = object()
-_MAX_VERSION = 2**63 - 1
+MAX_VERSION = 2**63 - 1
 
 
 class Source(Protocol):
@@ -227,7 +227,7 @@ def checked_version(version: Any) -> int | None:  # whatever a caller without a 
     """Return the number of a version, or raise `ValueError`."""
     if version is None:
         return None
-    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= _MAX_VERSION:
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= MAX_VERSION:
         raise ValueError("a version is a number: 1 or more, or 0 for `must not exist`")
     return version
 

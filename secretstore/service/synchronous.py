@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from secretstore.crypto.aead import Aead
@@ -10,7 +10,12 @@ from secretstore.crypto.envelope import ValuePlace, seal_value
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Key, parse_key, parse_keys, parse_labels, parse_prefix
 from secretstore.domain.records import SecretInfo, VersionInfo
-from secretstore.errors import SecretNotFoundError, StoreUnavailableError, VersionConflictError
+from secretstore.errors import (
+    InvalidSecretValueError,
+    SecretNotFoundError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
 from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.orm.past_repository import PastRepository
@@ -18,7 +23,14 @@ from secretstore.orm.repository import Head, Heads, LockedHead, LockedHeads, New
 from secretstore.orm.statements import Show
 from secretstore.service.data_keys import DataKeys, PatientKeyRing
 from secretstore.service.merge_patch import merge_patch
-from secretstore.service.reading import PastSecrets, SecretReader, checked_time, checked_version, parse_page
+from secretstore.service.reading import (
+    MAX_VERSION,
+    PastSecrets,
+    SecretReader,
+    checked_time,
+    checked_version,
+    parse_page,
+)
 from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
 
 # `transaction`: other processes are told of a change when it is committed.
@@ -90,7 +102,7 @@ class SecretService(SecretReader):
         `expires_at` on, which needs a time zone, or after `ttl`; without either the new version does not expire.
         """
         wanted = parse_key(key)
-        checked_time(expires_at, name="expires_at")
+        _check_expiry(expires_at)
         new = NewValue(self._to_json(wanted, value), parse_labels(labels), expires_at, _checked_ttl(ttl, expires_at))
         return self._write({wanted: new}, expected_version=checked_version(expected_version))[key]
 
@@ -227,8 +239,8 @@ class SecretService(SecretReader):
         selection = Selection(
             show=Show.EXPIRED if expired else _shown(include_deleted=include_deleted),
             labels=parse_labels(labels) or {},
-            expiring_within=expiring_within,
-            unchanged_for=unchanged_for,
+            expiring_within=_checked_span(expiring_within),
+            unchanged_for=_checked_span(unchanged_for),
         )
         return self._repository.list_infos(parse_page(prefix, after, limit), selection)
 
@@ -238,8 +250,7 @@ class SecretService(SecretReader):
         Older ones are removed for good, each time in the transaction of the write that makes them too many.  The limit of
         a secret comes before that of its namespace.  Raises `SecretNotFoundError` where there is no such secret.
         """
-        if max_versions is not None and max_versions < 1:
-            raise ValueError(f"at least 1 version is kept, not {max_versions}")
+        _check_limit(max_versions)
         if key is None:
             self._repository.limit_namespace(max_versions)
         elif not self._repository.limit_secret(parse_key(key), max_versions):
@@ -376,4 +387,26 @@ def _checked_ttl(ttl: timedelta | None, expires_at: datetime | None) -> timedelt
     return ttl
 
 
+def _checked_span(span: timedelta | None) -> timedelta | None:
+    if span is not None and not timedelta() <= span < _LONGEST_TTL:
+        raise ValueError("a list looks ahead or back by nothing or more, and by less than a thousand years")
+    return span
+
+
+def _check_expiry(expires_at: datetime | None) -> None:
+    checked_time(expires_at, name="expires_at")
+    if expires_at is not None and not _FIRST_EXPIRY <= expires_at <= _LAST_EXPIRY:
+        raise InvalidSecretValueError("expires_at is too near to the end of time; without it a secret does not expire")
+
+
+def _check_limit(max_versions: Any) -> None:  # whatever a caller without a type checker gave
+    if max_versions is None:
+        return
+    if isinstance(max_versions, bool) or not isinstance(max_versions, int) or not 1 <= max_versions <= MAX_VERSION:
+        raise ValueError("at least 1 version is kept: a limit is a number, 1 or more")
+
+
 _LONGEST_TTL = timedelta(days=365_000)
+# In every time zone in which a session could read it, it is in a year from 1 to 9999, which is all that Python knows.
+_FIRST_EXPIRY = datetime(1, 1, 2, tzinfo=UTC)
+_LAST_EXPIRY = datetime(9999, 12, 30, tzinfo=UTC)
