@@ -25,11 +25,11 @@ from secretstore.service import AsyncSecretService, SecretService, applying
 from secretstore.service.applying import OnProgress
 from secretstore.service.asynchronous import AsyncSecretMethods
 from secretstore.service.changes import ChangeReader
+from secretstore.service.checks import checked_time, parse_page
 from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, Outside
-from secretstore.service.reading import checked_time, parse_page
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -125,11 +125,11 @@ class AsyncSecretClient(AsyncSecretMethods):
     ) -> AsyncGenerator[ExportedSecret, None]:
         """See `SecretClient.export_secrets`."""
         page = parse_page(prefix, None, PAGE)
-        checked_time(at, name="the moment")
+        moment = None if at is None else checked_time(at, name="the moment")
         while True:
             try:
                 async with self._snapshot() as session:
-                    while secrets := await session.run_sync(self._read_page, page, at):
+                    while secrets := await session.run_sync(self._read_page, page, moment):
                         for secret in secrets:
                             yield secret
                         page = replace(page, after=secrets[-1].key)
@@ -139,8 +139,8 @@ class AsyncSecretClient(AsyncSecretMethods):
                 return
             await asyncio.to_thread(make)
 
-    def _read_page(self, session: Session, page: Page, at: datetime | None) -> list[ExportedSecret]:
-        return read_page(self._options.patient_service(session), page, at)
+    def _read_page(self, session: Session, page: Page, moment: datetime | None) -> list[ExportedSecret]:
+        return read_page(self._options.patient_service(session), page, moment)
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[AsyncSession]:

@@ -7,7 +7,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.service import SecretService
-from secretstore.service.reading import PastSecrets, SecretReader, checked_time
+from secretstore.service.checks import checked_time
+from secretstore.service.reading import PastSecrets, SecretReader
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -23,11 +23,11 @@ from secretstore.orm.translate import translated
 from secretstore.service import SecretService, applying
 from secretstore.service.applying import OnProgress
 from secretstore.service.changes import ChangeReader
+from secretstore.service.checks import checked_time, parse_page
 from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, Outside
-from secretstore.service.reading import checked_time, parse_page
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -126,12 +126,12 @@ class SecretClient(SecretMethods):
         A value of then that is gone by now is a `VersionGoneError`.
         """
         page = parse_page(prefix, None, PAGE)
-        checked_time(at, name="the moment")
+        moment = None if at is None else checked_time(at, name="the moment")
         while True:
             try:
                 with self._snapshot() as session:
                     service = self._options.patient_service(session)
-                    while secrets := read_page(service, page, at):
+                    while secrets := read_page(service, page, moment):
                         yield from secrets
                         page = replace(page, after=secrets[-1].key)
             except KeyServerCall as needed:

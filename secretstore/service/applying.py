@@ -11,8 +11,8 @@ from secretstore.domain.records import Difference, ExportedSecret, Restoration
 from secretstore.errors import InvalidSecretKeyError
 from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.repository import Page, State
+from secretstore.service.checks import checked_expiry, checked_time
 from secretstore.service.exporting import open_states
-from secretstore.service.reading import checked_expiry, checked_time
 from secretstore.service.synchronous import NewValue, SecretService
 from secretstore.service.typed import from_json_as
 

@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.orm.repository import SecretRepository
+from secretstore.service.checks import checked_time
 from secretstore.service.data_keys import KeyServerCall, PatientKeyRing
-from secretstore.service.reading import PastSecrets, SecretReader, checked_time
+from secretstore.service.reading import PastSecrets, SecretReader
 from secretstore.service.synchronous import Notify, SecretService
 from secretstore.service.typed import MAX_VALUE_BYTES
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol, TypeVar, overload
 
 from secretstore.crypto.envelope import Envelope, ValuePlace, open_value
 from secretstore.domain.names import Key, Namespace, parse_key, parse_keys, parse_labels, parse_prefix
 from secretstore.domain.records import SecretInfo
-from secretstore.errors import InvalidSecretValueError, SecretNotFoundError, VersionGoneError
+from secretstore.errors import SecretNotFoundError, VersionGoneError
 from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.repository import Page, StoredValue
+from secretstore.service.checks import checked_version, parse_page
 from secretstore.service.data_keys import DataKeyGoneError, DataKeys
 from secretstore.service.references import resolve as resolve_references
 from secretstore.service.typed import as_json_text, from_json_as
@@ -19,8 +19,6 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _MISSING = object()
-_LAST_YEAR = 9998
-_MAX_VERSION = 2**63 - 1
 
 
 class Source(Protocol):
@@ -215,35 +213,3 @@ class PastSecrets(SecretReader):
 
 def _plain(opened: Mapping[Key, OpenedValue]) -> dict[Key, Any]:
     return {key: from_json_as(value.text, None, name=value.place) for key, value in opened.items()}
-
-
-def parse_page(prefix: str, after: str | None, limit: int | None) -> Page:
-    """Return a page of keys; raises `InvalidSecretKeyError`, or `ValueError` for a limit below 1."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"a limit is 1 or more, not {limit}")
-    return Page(parse_prefix(prefix), "" if after is None else parse_prefix(after), limit)
-
-
-def checked_version(version: Any) -> int | None:  # whatever a caller without a type checker gave
-    """Return the number of a version, or raise `ValueError`."""
-    if version is None:
-        return None
-    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= _MAX_VERSION:
-        raise ValueError("a version is a number: 1 or more, or 0 for `must not exist`")
-    return version
-
-
-def checked_expiry(time: datetime | None, *, name: str) -> datetime | None:
-    """Return a time at which something expires, or raise `InvalidSecretValueError`."""
-    checked_time(time, name=name)
-    if time is not None and time.year > _LAST_YEAR:
-        # In the time zone of another session it could be in a year that Python does not know.
-        raise InvalidSecretValueError(f"{name} is after the year {_LAST_YEAR}; leave it out for a secret that stays")
-    return time
-
-
-def checked_time(time: datetime | None, *, name: str) -> datetime | None:
-    """Return a time, or raise `InvalidSecretValueError` where it has no time zone."""
-    if time is not None and time.tzinfo is None:
-        raise InvalidSecretValueError(f"{name} has no time zone; write datetime.now(UTC)")
-    return time

@@ -3,29 +3,36 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from secretstore.crypto.aead import Aead
 from secretstore.crypto.envelope import ValuePlace, seal_value
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Key, parse_key, parse_keys, parse_labels, parse_prefix
 from secretstore.domain.records import SecretInfo, VersionInfo
-from secretstore.errors import SecretNotFoundError, StoreUnavailableError, VersionConflictError
+from secretstore.errors import (
+    SecretNotFoundError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
 from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.repository import Head, Heads, LockedHead, LockedHeads, NewVersion, SecretRepository, Selection
 from secretstore.orm.statements import Show
-from secretstore.service.data_keys import DataKeys, PatientKeyRing
-from secretstore.service.merge_patch import merge_patch
-from secretstore.service.reading import (
-    PastSecrets,
-    SecretReader,
+from secretstore.service.checks import (
     checked_expiry,
+    checked_limit,
+    checked_span,
     checked_time,
+    checked_ttl,
     checked_version,
+    known_version,
     parse_page,
 )
+from secretstore.service.data_keys import DataKeys, PatientKeyRing
+from secretstore.service.merge_patch import merge_patch
+from secretstore.service.reading import PastSecrets, SecretReader
 from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
 
 # `transaction`: other processes are told of a change when it is committed.
@@ -97,8 +104,8 @@ class SecretService(SecretReader):
         `expires_at` on, which needs a time zone, or after `ttl`; without either the new version does not expire.
         """
         wanted = parse_key(key)
-        checked_expiry(expires_at, name="expires_at")
-        new = NewValue(self._to_json(wanted, value), parse_labels(labels), expires_at, _checked_ttl(ttl, expires_at))
+        expiry = checked_expiry(expires_at), checked_ttl(ttl, expires_at)
+        new = NewValue(self._to_json(wanted, value), parse_labels(labels), *expiry)
         return self._write({wanted: new}, expected_version=checked_version(expected_version))[key]
 
     def set_secrets(
@@ -118,7 +125,7 @@ class SecretService(SecretReader):
         """
         wanted = parse_key(key)
         changes = from_json_as(self._to_json(wanted, patch), None, name=wanted)
-        head = self._lock_live(wanted, checked_version(expected_version))
+        head, _ = self._lock_live(wanted, checked_version(expected_version))
         patched = merge_patch(self.get_secret_or_raise(wanted), changes)
         return self._write({wanted: NewValue(self._to_json(wanted, patched), None, head.expires_at)})[key]
 
@@ -127,8 +134,8 @@ class SecretService(SecretReader):
 
         Raises `SecretNotFoundError` where there is no such secret, or no value of that version any more.
         """
-        wanted, version = parse_key(key), _known_version(to_version)
-        head = self._lock_live(wanted)
+        wanted, version = parse_key(key), known_version(to_version)
+        head, _ = self._lock_live(wanted)
         stored = self._repository.find_value(wanted, version)
         if stored is None:
             raise SecretNotFoundError(self._namespace, key, version)
@@ -187,7 +194,7 @@ class SecretService(SecretReader):
         The rows stay, and say so.  Without its current version a secret is deleted, and cannot be undeleted.  Raises
         `SecretNotFoundError` where there is no such version; then none is destroyed.
         """
-        wanted, numbers = parse_key(key), sorted({_known_version(version) for version in versions})
+        wanted, numbers = parse_key(key), sorted({known_version(version) for version in versions})
         head, locked = self._lock(wanted)
         there = {info.version for info in self._repository.list_versions(wanted)}
         missing = next((number for number in numbers if number not in there), None)
@@ -196,7 +203,8 @@ class SecretService(SecretReader):
         if head.version in numbers and not head.is_deleted:
             self._repository.delete([wanted], moment=locked.moment, actor=self._actor)
         destroyed = self._repository.destroy(wanted, numbers, moment=locked.moment, actor=self._actor)
-        self._tell([wanted], head.version)
+        if destroyed:
+            self._tell([wanted], head.version)
         return len(destroyed)
 
     def purge_secret(self, key: str) -> bool:
@@ -242,31 +250,29 @@ class SecretService(SecretReader):
         selection = Selection(
             show=Show.EXPIRED if expired else _shown(include_deleted=include_deleted),
             labels=parse_labels(labels) or {},
-            expiring_within=expiring_within,
-            unchanged_for=unchanged_for,
+            expiring_within=checked_span(expiring_within),
+            unchanged_for=checked_span(unchanged_for),
         )
         return self._repository.list_infos(parse_page(prefix, after, limit), selection)
 
     def set_max_versions(self, max_versions: int | None, *, key: str | None = None) -> None:
         """Set how many versions are kept of each secret of the namespace, or of one.
 
-        None: of a namespace all of them, of a secret as many as its namespace keeps.  Older ones are removed for good, each time in the transaction of the write that makes them too many.  The limit of
-        a secret comes before that of its namespace.  Raises `SecretNotFoundError` where there is no such secret.
+        None: of a namespace all of them, of a secret as many as its namespace keeps.  Older ones are removed for good,
+        each time in the transaction of the write that makes them too many.  Raises `SecretNotFoundError` where there is
+        no such secret.
         """
-        if max_versions is not None and max_versions < 1:
-            raise ValueError(f"at least 1 version is kept, not {max_versions}")
+        limit = checked_limit(max_versions)
         if key is None:
-            self._repository.limit_namespace(max_versions)
-        elif not self._repository.limit_secret(parse_key(key), max_versions):
+            self._repository.limit_namespace(limit)
+        elif not self._repository.limit_secret(parse_key(key), limit):
             raise SecretNotFoundError(self._namespace, key)
 
     def _change_labels(
         self, key: Key, change: Callable[[Mapping[str, str]], Mapping[str, str]], expected_version: int | None
     ) -> SecretInfo:
-        head, locked = self._lock(key)
-        self._check_live(key, head, expected_version)
-        labels = change(head.labels)
-        info = self._repository.set_labels(key, labels, moment=locked.moment, actor=self._actor)
+        head, moment = self._lock_live(key, expected_version)
+        info = self._repository.set_labels(key, change(head.labels), moment=moment, actor=self._actor)
         self._tell([key], head.version)
         return info
 
@@ -345,16 +351,15 @@ class SecretService(SecretReader):
             raise SecretNotFoundError(self._namespace, key)
         return locked.by_key[key], locked
 
-    def _lock_live(self, key: Key, expected_version: int | None = None) -> LockedHead:
-        head, _ = self._lock(key)
-        self._check_live(key, head, expected_version)
-        return head
-
-    def _check_live(self, key: Key, head: LockedHead, expected_version: int | None) -> None:
-        if expected_version is not None and head.live_version != expected_version:
-            raise VersionConflictError(self._namespace, key, expected_version, head.live_version)
-        if not head.is_live:
+    def _lock_live(self, key: Key, expected_version: int | None = None) -> tuple[LockedHead, datetime]:
+        locked = self._repository.lock([key])
+        head = None if locked is None else locked.by_key[key]
+        live_version = 0 if head is None else head.live_version
+        if expected_version is not None and live_version != expected_version:
+            raise VersionConflictError(self._namespace, key, expected_version, live_version)
+        if locked is None or head is None or not head.is_live:
             raise SecretNotFoundError(self._namespace, key)
+        return head, locked.moment
 
     def _delete(self, keys: list[Key]) -> int:
         locked = self._repository.lock(keys)
@@ -382,23 +387,3 @@ class SecretService(SecretReader):
 
 def _shown(*, include_deleted: bool) -> Show:
     return Show.DELETED_TOO if include_deleted else Show.LIVE
-
-
-def _known_version(version: Any) -> int:  # whatever a caller without a type checker gave
-    number = checked_version(version)
-    if not number:
-        raise ValueError("a version is a number: 1 or more")
-    return number
-
-
-def _checked_ttl(ttl: timedelta | None, expires_at: datetime | None) -> timedelta | None:
-    if ttl is None:
-        return None
-    if expires_at is not None:
-        raise ValueError("a secret expires either at a time or after one: give expires_at or ttl, not both")
-    if not timedelta() < ttl < _LONGEST_TTL:
-        raise ValueError("a ttl is longer than nothing and shorter than a thousand years")
-    return ttl
-
-
-_LONGEST_TTL = timedelta(days=365_000)

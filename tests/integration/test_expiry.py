@@ -138,14 +138,6 @@ def test_a_ttl_that_makes_no_sense_is_refused(face: Face, sent_statements: list[
     assert sent_statements == []
 
 
-def test_an_expiry_beyond_the_years_of_python_is_refused(face: Face, sent_statements: list[str]) -> None:
-    """A time that a session in another time zone could not read is refused before anything is sent."""
-    sent_statements.clear()
-    with pytest.raises(InvalidSecretValueError, match="expires_at is after the year 9998"):
-        face.set_secret("a", 1, expires_at=datetime(9999, 12, 31, 23, tzinfo=UTC))
-    assert sent_statements == []
-
-
 def test_two_expiries_are_refused(face: Face, sent_statements: list[str]) -> None:
     """A time and a time to live contradict each other, and a time without a zone could be any hour."""
     with pytest.raises(ValueError, match="give expires_at or ttl, not both"):
@@ -153,6 +145,29 @@ def test_two_expiries_are_refused(face: Face, sent_statements: list[str]) -> Non
     with pytest.raises(InvalidSecretValueError, match="expires_at has no time zone"):
         face.set_secret("k", 1, expires_at=datetime(2030, 1, 1))  # noqa: DTZ001 - what is tested
     assert sent_statements == []
+
+
+@pytest.mark.parametrize("end", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+def test_an_expiry_at_the_end_of_time_is_refused(face: Face, sent_statements: list[str], end: datetime) -> None:
+    """In the time zone of another session it could be in a year that Python does not know: then no list could be read."""
+    for zone in (UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))):
+        with pytest.raises(InvalidSecretValueError, match="without it a secret does not expire"):
+            face.set_secret("k", 1, expires_at=end.replace(tzinfo=zone))
+    assert sent_statements == []
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_the_first_and_the_last_expiry_are_read_in_every_zone(
+    face: Face, raw: psycopg.Connection, database: str, zone: str
+) -> None:
+    """Whatever the time zone of the session, they are listed as they were given."""
+    first, last = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+    raw.execute(f"ALTER DATABASE {database} SET timezone = '{zone}'".encode())
+    face.set_secret("first", 1, expires_at=first)
+    face.set_secret("last", 1, expires_at=last)
+
+    assert [info.expires_at for info in face.list_secrets(expired=True)] == [first]
+    assert [info.expires_at for info in face.list_secrets()] == [last]
 
 
 def test_the_longest_and_the_shortest_ttl_are_taken(face: Face) -> None:
@@ -229,6 +244,15 @@ def test_lists_that_contradict_themselves_are_refused(face: Face, sent_statement
     for options in ({"include_deleted": True}, {"expiring_within": HOUR}):
         with pytest.raises(ValueError, match="either expired secrets or those that are there"):
             face.list_secrets(expired=True, **options)
+    assert sent_statements == []
+
+
+@pytest.mark.parametrize("name", ["expiring_within", "unchanged_for"])
+def test_a_list_over_an_absurd_time_is_refused(face: Face, sent_statements: list[str], name: str) -> None:
+    """A time below nothing, or one that no date is away by, is an error before anything is sent."""
+    for span in (-timedelta(microseconds=1), timedelta(days=365_000), timedelta.max, timedelta.min):
+        with pytest.raises(ValueError, match="by nothing or more, and by less than a thousand years"):
+            face.list_secrets(**{name: span})
     assert sent_statements == []
 
 

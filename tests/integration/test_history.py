@@ -330,8 +330,8 @@ def test_a_limit_is_a_part_of_the_transaction(service: Face) -> None:
     assert kept(service) == [2, 1]
 
 
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_below_one_is_refused(face: Face, sent_statements: list[str], limit: int) -> None:
+@pytest.mark.parametrize("limit", [0, -1, True, "3", 2.0, 2**63])
+def test_what_is_no_limit_is_refused(face: Face, sent_statements: list[str], limit: object) -> None:
     """At least the current version is kept, so a lower limit is an error, and PostgreSQL is not asked."""
     for key in (None, "k"):
         with pytest.raises(ValueError, match="at least 1 version is kept"):

@@ -161,6 +161,12 @@ def destroy_all(face: Face) -> None:
     face.destroy_versions("k", [2, 3])
 
 
+def delete_and_destroy(face: Face) -> None:
+    """Delete the secret, and only then destroy versions 2 and 3."""
+    face.delete_secret("k")
+    face.destroy_versions("k", [2, 3])
+
+
 def prune(face: Face) -> None:
     """Prune versions 1 and 2."""
     face.set_max_versions(2)
@@ -178,7 +184,7 @@ def purge_and_write(face: Face) -> None:
     face.set_secret("k", 4)
 
 
-@pytest.mark.parametrize("lose", [destroy, destroy_all, prune, purge, purge_and_write])
+@pytest.mark.parametrize("lose", [destroy, destroy_all, delete_and_destroy, prune, purge, purge_and_write])
 def test_a_value_that_is_gone_is_an_error_of_its_own(face: Face, lose: Callable[[Face], None]) -> None:
     """What was there then and is gone for good is told apart from what was missing; lists and counts still have it."""
     face.set_secret("other", 0)
@@ -205,7 +211,7 @@ def test_a_value_that_is_gone_is_an_error_of_its_own(face: Face, lose: Callable[
     assert (view.get_secret("other"), view.get_secret("k", version=2)) == (0, None)
 
 
-@pytest.mark.parametrize("lose", [purge, destroy_all])
+@pytest.mark.parametrize("lose", [purge, destroy_all, delete_and_destroy])
 def test_what_was_lost_is_missing_after_that(face: Face, raw: psycopg.Connection, lose: Callable[[Face], None]) -> None:
     """From the moment of a purge, or of the loss of the current value, there is nothing until the next write."""
     for value in (1, 2, 3):
