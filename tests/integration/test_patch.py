@@ -132,6 +132,10 @@ def test_a_patch_over_another_version_is_a_conflict(face: Face) -> None:
     face.delete_secret("k")
     with pytest.raises(VersionConflictError) as caught:
         face.patch_secret("k", {"a": 3}, expected_version=2)
+    for change in (face.patch_secret, face.set_labels):
+        with pytest.raises(VersionConflictError) as never_written:
+            change("never", {"a": "3"}, expected_version=2)
+        assert (never_written.value.expected, never_written.value.found) == (2, 0)
     assert caught.value.found == 0
 
 
