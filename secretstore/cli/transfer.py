@@ -129,7 +129,7 @@ def import_file(  # noqa: PLR0913 - an option each
         pruned = prefix if prune else None
         if prune and not (yes or dry_run):
             planned = store.import_secrets(secrets, prune=prefix, dry_run=True)
-            pruned = prefix if _confirmed(store, planned, "deleted", "that the file does not have") else None
+            pruned = prefix if _confirmed(store, planned, "deleted", "not in the file") else None
         with output.progress("comparing" if dry_run else "importing") as report:
             found = store.import_secrets(secrets, prune=pruned, dry_run=dry_run, on_progress=report)
     Comparison(format_of(None), dry_run, reveal).show(found)
@@ -166,7 +166,7 @@ def restore_secrets(  # noqa: PLR0913 - an option each
     with opened_store(database_url, namespace) as store:
         if prune and not (yes or dry_run):
             planned = store.restore(at, prefix, dry_run=True).differences
-            prune = _confirmed(store, planned, "extra", "that were not there then")
+            prune = _confirmed(store, planned, "extra", "not there then")
         with output.progress("comparing" if dry_run else "restoring") as report:
             done = store.restore(at, prefix, prune=prune, dry_run=dry_run, on_progress=report)
     Comparison(wanted, dry_run, reveal).show(done.differences, gone=done.gone, expired=done.expired)
@@ -194,7 +194,7 @@ def _confirmed(store: SecretClient, planned: Sequence[Difference], kind: str, wo
     keys = [one.key for one in planned if one.kind == kind]
     if keys:
         namespace = store.keys.namespace
-        danger = f"this deletes {_counted(len(keys))} of namespace {namespace} {words}: {_named(keys)}"
+        danger = f"this deletes {_counted(len(keys))} of namespace {namespace}, {words}: {_named(keys)}"
         confirm(danger, namespace, yes=False)
     return bool(keys)
 
