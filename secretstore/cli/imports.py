@@ -32,7 +32,7 @@ class ImportGroup(typer.core.TyperGroup):
 group = typer.Typer(
     cls=ImportGroup,
     no_args_is_help=True,
-    help="Bring secrets in from a file, a pipe, or another system.  `import FILE` is short for `import file FILE`.",
+    help="Bring secrets in from a file or another system.\n\n`import FILE` is short for `import file FILE`.",
     epilog=transfer.IMPORT_EXAMPLES,
 )
 group.command(_FILE, epilog=transfer.IMPORT_EXAMPLES)(transfer.import_file)

@@ -79,9 +79,9 @@ def export_secrets(  # noqa: PLR0913 - an option each
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
 ) -> None:
-    """Print secrets with their values, as they are at one moment, for `import` and other programs.
+    """Print whole secrets, or write them to a file.
 
-    Nothing is printed, and no file is made, before all are read.  Ends with 3 where a value of then is gone.
+    `import` and other programs read them.  All are as they were at one moment.  Nothing is printed, and no file is made, before all are read.  Ends with 3 where a value of then is gone.
     """
     _refuse_export(path, force=force, reveal=reveal)
     wanted = file_format or (path and FileFormat.of_path(path)) or FileFormat.JSON
@@ -117,9 +117,9 @@ def import_file(  # noqa: PLR0913 - an option each
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
 ) -> None:
-    """Make secrets be as in a file that `export` wrote, or any other .env, JSON or YAML; all of it or nothing.
+    """Make secrets be as in a file: .env, JSON or YAML.
 
-    What is equal is not written.  A plain file says nothing of labels, which stay; a value that it changes does not expire.
+    All of it is written or nothing.  What is equal is not written.  A plain file says nothing of labels, which stay; a value that it changes does not expire.
     """
     danger = f"this deletes every secret{_beginning(prefix)} that the file does not have"
     _refuse_prune(danger, prune=prune, sure=yes or dry_run)
@@ -156,8 +156,9 @@ def restore_secrets(  # noqa: PLR0913 - an option each
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
 ) -> None:
-    """Make secrets be as they were at a time, with their labels and expiry; what differs is written as new versions.
+    """Make secrets be as they were at a time.
 
+    What differs is written as new versions, with labels and expiry, all in one transaction.
     Ends with 1 where the value of then is gone, or has expired since; all others are restored all the same.
     """
     wanted = format_of(output_format)
