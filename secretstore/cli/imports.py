@@ -1,11 +1,13 @@
-"""The group `import`: secrets from other systems."""
+"""The group `import`: secrets from files and from other systems."""
 
 import re
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
-from secretstore.cli import output
+from secretstore.cli import output, transfer
 from secretstore.cli.exit_codes import CommandError
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 from secretstore.errors import ConfigurationError, MasterKeyError
@@ -14,7 +16,26 @@ from secretstore.settings import TriggerdevSettings, load_triggerdev_settings
 
 _PASSWORD = re.compile(r"//[^/?@]*:[^/?@]+@|[?&](ssl)?password=", re.IGNORECASE)
 
-group = typer.Typer(no_args_is_help=True, help="Bring secrets in from other systems.")
+_FILE = "file"
+
+
+class ImportGroup(typer.core.TyperGroup):
+    """The group whose first word, where it is no command, is a file; without any word a pipe is one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # its type is no public name of Typer's
+        """Parse the arguments."""
+        known = {*self.commands, *ctx.help_option_names}
+        is_file = args[0] not in known if args else not sys.stdin.isatty()
+        return super().parse_args(ctx, [_FILE, *args] if is_file else args)
+
+
+group = typer.Typer(
+    cls=ImportGroup,
+    no_args_is_help=True,
+    help="Bring secrets in from a file or another system.\n\n`import FILE` is short for `import file FILE`.",
+    epilog=transfer.IMPORT_EXAMPLES,
+)
+group.command(_FILE, epilog=transfer.IMPORT_EXAMPLES)(transfer.import_file)
 
 
 @group.command()

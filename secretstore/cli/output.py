@@ -67,9 +67,14 @@ def complain(words: str) -> None:
 
 def show_text(text: str) -> None:
     """Print text as it is, with a line end."""
+    show_exactly(f"{text}\n")
+
+
+def show_exactly(text: str) -> None:
+    """Print text as it is, and nothing else."""
     # As bytes, because data are UTF-8 whatever the locale says.
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode() + b"\n")
+    sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
 
 

@@ -50,7 +50,7 @@ class _RefusedError(ValueError):
 
 def _given(argument: str | None, file: Path | None) -> str:
     if file is not None:
-        return _decoded(_contents(file))
+        return _decoded(contents(file))
     if argument is not None and argument != _STDIN:
         output.warn(_SHOWN_TO_ALL)
         return argument
@@ -59,7 +59,8 @@ def _given(argument: str | None, file: Path | None) -> str:
     return _without_line_end(_decoded(sys.stdin.buffer.read()))
 
 
-def _contents(file: Path) -> bytes:
+def contents(file: Path) -> bytes:
+    """Return the bytes of a file."""
     try:
         return file.read_bytes()
     except OSError as error:

@@ -89,7 +89,7 @@ def _apply(
     keys = sorted(wanted.keys() | {Key(key) for key in others})
     differences: list[Difference] = []
     for place in range(0, len(keys), _PAGE):
-        # In the order of the keys, as every other writer.
+        # In the order of the keys, as every other writer: so no two of them wait for one another.
         decisions = _decide(service, keys[place : place + _PAGE], wanted, deletes=deletes)
         if not dry_run:
             _carry_out(service, decisions)
@@ -129,6 +129,10 @@ def _as_text(value: object) -> str:
 
 
 def _carry_out(service: SecretService, decisions: Sequence[_Decision]) -> None:
+    differing = [one.difference.key for one in decisions if one.difference.kind not in {"unchanged", "extra"}]
+    if differing:
+        # All at once, because the kinds follow one another below, and none may wait for an earlier key later.
+        service._repository.lock([Key(key) for key in differing])
     to_write = {
         Key(decision.difference.key): decision.new
         for decision in decisions

@@ -13,7 +13,7 @@ from tests.support.server import Server
 COMMANDS = (
     *("set", "patch", "get", "list", "describe", "label", "delete", "undelete"),
     *("history", "diff", "rollback", "destroy", "purge", "max-versions"),
-    *("doctor", "demo", "db", "embedded", "keys", "import"),
+    *("export", "restore", "doctor", "demo", "db", "embedded", "keys", "import"),
 )
 
 

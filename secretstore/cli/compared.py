@@ -1,0 +1,90 @@
+"""Shows how secrets differ from what they are to be: with a dry run also where in their values, and how."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from secretstore import Difference
+from secretstore.cli import output
+from secretstore.cli.output import MASK, Format
+from secretstore.service import differences as places
+
+_KINDS = ("added", "changed", "labels", "unchanged", "extra", "deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How differences are shown; only a dry run looks into values, which it masks unless they are to be revealed."""
+
+    wanted: Format
+    dry_run: bool
+    reveal: bool
+
+    def show(self, found: Sequence[Difference], **more: Sequence[str]) -> None:
+        """Print what differs, how many secrets of each kind there are, and what else a program wants to know."""
+        differing = [one for one in found if one.kind != "unchanged"]
+        counts = _counts(found)
+        if self.wanted is Format.TABLE:
+            self._show_table(differing)
+            output.say(_in_words(counts))
+        else:
+            records = [self._record(one) for one in differing]
+            output.show_data(
+                {"differences": records, "counts": counts} | {n: list(keys) for n, keys in more.items()}, self.wanted
+            )
+        if self.dry_run and not self.reveal and differing:
+            output.say("the values are hidden; add --reveal to see them")
+        if self.dry_run:
+            output.say("dry run: nothing was written")
+
+    def _show_table(self, differing: Sequence[Difference]) -> None:
+        if differing:
+            columns = ("key", "kind", "path", "old", "new") if self.dry_run else ("key", "kind")
+            output.show_records([row for one in differing for row in self._rows(one)], columns, Format.TABLE)
+
+    def _rows(self, one: Difference) -> Iterator[dict[str, Any]]:
+        row = {"key": one.key, "kind": one.kind, "path": None, "old": None, "new": None}
+        parts = self._parts(one) if self.dry_run else []
+        for part in parts:
+            # A text has its quotes, so that "1" and 1 differ.
+            sides = {side: self._quoted(part[side]) for side in ("old", "new") if side in part}
+            yield row | {"path": part["path"]} | sides
+        if not parts:
+            yield row
+
+    def _quoted(self, shown: Any) -> str:
+        return json.dumps(shown, ensure_ascii=False) if self.reveal else MASK
+
+    def _record(self, one: Difference) -> dict[str, Any]:
+        return {"key": one.key, "kind": one.kind} | ({"parts": self._parts(one)} if self.dry_run else {})
+
+    def _parts(self, one: Difference) -> list[dict[str, Any]]:
+        return [self._part(place) for place in _places(one)]
+
+    def _part(self, place: places.Difference) -> dict[str, Any]:
+        absent = {"added": "old", "removed": "new"}.get(place.kind)
+        sides = {"old": place.old, "new": place.new}
+        shown = {side: value if self.reveal else MASK for side, value in sides.items() if side != absent}
+        return {"path": place.path, "kind": place.kind, **shown}
+
+
+def _places(one: Difference) -> list[places.Difference]:
+    """Return where values differ: nowhere, where labels or an expiry alone do."""
+    if one.kind == "added":
+        return [places.Difference("", "added", None, one.new)]
+    if one.kind == "deleted":
+        return [places.Difference("", "removed", one.old, None)]
+    return places.differences(one.old, one.new) if one.kind == "changed" else []
+
+
+def _counts(found: Sequence[Difference]) -> dict[str, int]:
+    counted: Mapping[str, int] = Counter(one.kind for one in found)
+    return {kind: counted[kind] for kind in _KINDS}
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    words = {"labels": "with other labels"}
+    counted = [f"{number} {words.get(kind, kind)}" for kind, number in counts.items() if number]
+    return ", ".join(counted) or "there are no secrets"
