@@ -127,6 +127,18 @@ def test_without_a_start_only_what_comes_is_given(store: SecretClient, raw: psyc
     assert seen(watched.result()) == [(2, "then", 1, "set")]
 
 
+def test_a_copy_is_kept_up_from_the_last_number(engine: Engine, store: SecretClient) -> None:
+    """The last number counts what is committed by then, of any key, and what comes later is watched after it."""
+    assert store.last_change_number() == 0
+    store.set_secrets({"a": 1, "b": 1})
+    with Session(engine) as session:
+        store.bind(session).set_secret("late", 1)
+        assert store.last_change_number() == 2
+        session.commit()
+    assert seen(take(store, 1, after=2)) == [(3, "late", 1, "set")]
+    assert (store.last_change_number(), store.namespace("other").last_change_number()) == (3, 0)
+
+
 def test_only_keys_with_the_prefix_are_given(store: SecretClient) -> None:
     """A prefix leaves other keys out, and namespaces are apart."""
     store.set_secrets({"a.1": 1, "b.1": 1, "a.2": 1})
@@ -352,6 +364,7 @@ def test_an_async_watch_does_the_same(database_url: str, keyring: KeyRing, raw: 
                     await asyncio.sleep(0.005)
                 await store.set_secret("b", 1)
                 woken = await asyncio.wait_for(waiting, 20)
+            assert await store.last_change_number() == 5
             return [*changes, woken], await store.list_changes()
 
     changes, listed = asyncio.run(main())
