@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from secretstore.cli import database, demo, doctor, embedded, history, imports, keys, labels, output, secrets
+from secretstore.cli import changes, database, demo, doctor, embedded, history, imports, keys, labels, output, secrets
 from secretstore.cli.exit_codes import CommandError, ExitCode, exit_code_of
 from secretstore.errors import SecretStoreError
 
@@ -49,6 +49,8 @@ app.command("rollback")(history.rollback_secret)
 app.command("destroy", epilog=history.DESTROY_EXAMPLES)(history.destroy_versions)
 app.command("purge")(history.purge_secrets)
 app.command("max-versions", epilog=history.MAX_VERSIONS_EXAMPLES)(history.limit_versions)
+app.command("watch", epilog=changes.WATCH_EXAMPLES)(changes.watch_changes)
+app.command("gc", epilog=changes.GC_EXAMPLES)(changes.collect_garbage)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(database.group, name="db")

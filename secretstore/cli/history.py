@@ -161,10 +161,10 @@ def destroy_versions(
     """
     numbers = sorted(set(versions))
     danger = f"this destroys {_named(numbers)} of {parse_key(key)}"
-    _refuse_unasked(danger, yes=yes)
+    refuse_unasked(danger, yes=yes)
     with opened_store(database_url, namespace) as store:
         _warn_of_deletion(store, key, numbers)
-        _confirm(danger, key, yes=yes)
+        confirm(danger, key, yes=yes)
         destroyed = store.destroy_versions(key, numbers)
     gone = len(numbers) - destroyed
     output.say(f"destroyed {_counted(destroyed)} of {key}{f'; {_counted(gone)} before' if gone else ''}")
@@ -184,8 +184,8 @@ def purge_secrets(
     """
     parsed = parse_keys(keys)
     danger = f"this removes {', '.join(parsed)} with all versions"
-    _refuse_unasked(danger, yes=yes)
-    _confirm(danger, parsed[0] if len(parsed) == 1 else "purge", yes=yes)
+    refuse_unasked(danger, yes=yes)
+    confirm(danger, parsed[0] if len(parsed) == 1 else "purge", yes=yes)
     missing = []
     with opened_store(database_url, namespace) as store:
         for key in parsed:
@@ -261,12 +261,14 @@ def _warn_of_deletion(store: SecretClient, key: str, numbers: Sequence[int]) -> 
         output.warn(f"version {last.version} is the {outcome} cannot be undeleted")
 
 
-def _refuse_unasked(danger: str, *, yes: bool) -> None:
+def refuse_unasked(danger: str, *, yes: bool) -> None:
+    """Raise where nobody said yes, and nobody can be asked."""
     if not yes and not sys.stdin.isatty():
         raise CommandError(f"{danger}; to do it, add --yes", ExitCode.USAGE)
 
 
-def _confirm(danger: str, word: str, *, yes: bool) -> None:
+def confirm(danger: str, word: str, *, yes: bool) -> None:
+    """Let a person type a word before what cannot be undone."""
     if yes:
         return
     output.warn(f"{danger}, and cannot be undone")
