@@ -53,9 +53,7 @@ def test_every_change_is_given_once(store: SecretClient) -> None:
 
     changes = store.list_changes()
     of_a = [(change.version, change.action) for change in changes if change.key == "a"]
-    assert sorted(of_a) == sorted(
-        [(1, "set"), (2, "set"), (2, "labels"), (2, "delete"), (2, "undelete"), (1, "destroy")]
-    )
+    assert of_a == [(1, "set"), (2, "set"), (2, "labels"), (2, "delete"), (2, "undelete"), (1, "destroy")]
     assert [(change.version, change.action) for change in changes if change.key == "b"] == [(1, "set"), (1, "purge")]
     assert [change.seq for change in changes] == list(range(1, 9))
     assert {(change.namespace, change.actor) for change in changes} == {("default", "postgres")}
@@ -81,6 +79,21 @@ def test_changes_of_a_key_come_in_their_order(store: SecretClient) -> None:
         (6, "a", 3, "delete"),
     ]
     assert seen(store.list_changes("b")) == [(7, "b", 1, "set"), (8, "b", 2, "set"), (9, "b", 3, "set")]
+
+
+def test_the_destruction_of_an_old_version_comes_when_it_happened(store: SecretClient) -> None:
+    """It names an old version, and comes after what was written before it, and before what was written after it."""
+    for value in range(3):
+        store.set_secret("a", value)
+    store.destroy_versions("a", [2, 1])
+    store.set_labels("a", {"team": "web"})
+    store.set_secret("a", 3)
+    store.destroy_versions("a", [3])
+
+    changes = [(change.version, change.action) for change in store.list_changes()]
+    assert changes[:3] == [(1, "set"), (2, "set"), (3, "set")]
+    assert sorted(changes[3:5]) == [(1, "destroy"), (2, "destroy")]
+    assert changes[5:] == [(3, "labels"), (4, "set"), (3, "destroy")]
 
 
 def test_a_transaction_that_commits_late_is_not_missed(engine: Engine, store: SecretClient) -> None:
