@@ -19,7 +19,8 @@ import typer
 from secretstore import Change, SecretClient
 from secretstore.cli import output
 from secretstore.cli.arguments import parse_duration, parse_place
-from secretstore.cli.history import Yes, confirm, refuse_unasked
+from secretstore.cli.asking import confirm, refuse_unasked
+from secretstore.cli.history import Yes
 from secretstore.cli.keys import opened_namespaces
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 from secretstore.cli.output import Format
@@ -192,7 +193,7 @@ def _wanted(stores: Sequence[SecretClient], deleted_for: timedelta, *, of_all: b
     if not purged and not pruned:
         output.say("there is nothing to collect")
         return False
-    danger = f"this purges {_counted(purged, 'secret')} and prunes {_counted(pruned, 'version')}"
+    danger = f"this purges {_counted(purged, 'secret')} and prunes {_counted(pruned, 'version')}, and cannot be undone"
     confirm(danger, "all" if of_all else stores[0].keys.namespace, yes=False)
     return True
 

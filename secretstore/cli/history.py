@@ -1,7 +1,6 @@
 """The verbs of history: history, diff, rollback, undelete, destroy, purge, max-versions."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 from secretstore import SecretClient, SecretNotFoundError, VersionInfo
 from secretstore.cli import output
 from secretstore.cli.arguments import parse_limit, parse_version
+from secretstore.cli.asking import confirm, refuse_unasked
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.options import (
     DatabaseUrl,
@@ -164,7 +164,7 @@ def destroy_versions(
     refuse_unasked(danger, yes=yes)
     with opened_store(database_url, namespace) as store:
         _warn_of_deletion(store, key, numbers)
-        confirm(danger, key, yes=yes)
+        confirm(_for_good(danger), key, yes=yes)
         destroyed = store.destroy_versions(key, numbers)
     gone = len(numbers) - destroyed
     output.say(f"destroyed {_counted(destroyed)} of {key}{f'; {_counted(gone)} before' if gone else ''}")
@@ -185,7 +185,7 @@ def purge_secrets(
     parsed = parse_keys(keys)
     danger = f"this removes {', '.join(parsed)} with all versions"
     refuse_unasked(danger, yes=yes)
-    confirm(danger, parsed[0] if len(parsed) == 1 else "purge", yes=yes)
+    confirm(_for_good(danger), parsed[0] if len(parsed) == 1 else "purge", yes=yes)
     missing = []
     with opened_store(database_url, namespace) as store:
         for key in parsed:
@@ -261,20 +261,8 @@ def _warn_of_deletion(store: SecretClient, key: str, numbers: Sequence[int]) -> 
         output.warn(f"version {last.version} is the {outcome} cannot be undeleted")
 
 
-def refuse_unasked(danger: str, *, yes: bool) -> None:
-    """Raise where nobody said yes, and nobody can be asked."""
-    if not yes and not sys.stdin.isatty():
-        raise CommandError(f"{danger}; to do it, add --yes", ExitCode.USAGE)
-
-
-def confirm(danger: str, word: str, *, yes: bool) -> None:
-    """Let a person type a word before what cannot be undone."""
-    if yes:
-        return
-    output.warn(f"{danger}, and cannot be undone")
-    output.say(f"type {word} to do it")
-    if sys.stdin.readline().strip() != word:
-        raise CommandError(f"that is not {word}; nothing was changed")
+def _for_good(danger: str) -> str:
+    return f"{danger}, and cannot be undone"
 
 
 def _named(numbers: Sequence[int]) -> str:
