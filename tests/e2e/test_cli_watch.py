@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,10 +31,14 @@ def watching(cli: CommandLine, raw: psycopg.Connection, *arguments: str) -> Iter
     command = [sys.executable, *PROGRAM, "watch", *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=cli.environment) as child:
+        # A line that never comes is a failure, and no test that never ends.
+        deadline = threading.Timer(DEADLINE_SECONDS, child.kill)
+        deadline.start()
         try:
             wait_until(raw, LISTENERS, 1)
             yield child
         finally:
+            deadline.cancel()
             child.kill()
 
 
