@@ -12,7 +12,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from secretstore.cli import database, demo, doctor, embedded, history, imports, keys, labels, output, secrets, transfer
+from secretstore.cli import (
+    changes,
+    database,
+    demo,
+    doctor,
+    embedded,
+    history,
+    imports,
+    keys,
+    labels,
+    output,
+    secrets,
+    transfer,
+)
 from secretstore.cli.exit_codes import CommandError, ExitCode, exit_code_of
 from secretstore.errors import SecretStoreError
 
@@ -51,6 +64,8 @@ app.command("purge")(history.purge_secrets)
 app.command("max-versions", epilog=history.MAX_VERSIONS_EXAMPLES)(history.limit_versions)
 app.command("export", epilog=transfer.EXPORT_EXAMPLES)(transfer.export_secrets)
 app.command("restore", epilog=transfer.RESTORE_EXAMPLES)(transfer.restore_secrets)
+app.command("watch", epilog=changes.WATCH_EXAMPLES)(changes.watch_changes)
+app.command("gc", epilog=changes.GC_EXAMPLES)(changes.collect_garbage)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(database.group, name="db")

@@ -59,6 +59,11 @@ def parse_version(text: str) -> int:
     return _number(text, "a version is a number: 1 or more")
 
 
+def parse_place(text: str) -> int:
+    """Return the number of a change, or 0 for the beginning."""
+    return _number(text, "the number of a change is 1 or more, or 0 for the beginning", least=0)
+
+
 def parse_expected_version(text: str) -> int:
     """Return the number of a version, or 0 for none."""
     return _number(text, "a version to expect is a number: 1 or more, or 0 where there must be none", least=0)

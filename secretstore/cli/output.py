@@ -127,6 +127,16 @@ def show_calls(title: str, calls: Sequence[tuple[str, str]]) -> None:
         console.print(Text(title), *lines, sep="\n")
 
 
+def show_row(cells: Sequence[Any], widths: Sequence[int], *, style: str = "") -> None:
+    """Print one line of a table that has no end, at once; the last cell has no width."""
+    texts = [printed_time(cell) if isinstance(cell, datetime) else printable(str(cell)) for cell in cells]
+    line = "  ".join([*(text.ljust(width) for text, width in zip(texts, widths, strict=False)), texts[-1]])
+    if on_terminal():
+        _console(sys.stdout).print(Text(line, style), soft_wrap=True)
+    else:
+        show_text(line)
+
+
 @contextmanager
 def waiting(words: str) -> Iterator[None]:
     """Show a person that something takes a while; nothing is left of it."""
@@ -139,8 +149,8 @@ def waiting(words: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(words: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a person a bar with a rate; the function that is given is told how much is done, and of how much."""
+def progress(words: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a person a bar with a rate; the function that is given is told how much is done, and of how much if known."""
     console = _console(sys.stderr)
     if not console.is_terminal:
         yield lambda _, __: None

@@ -155,6 +155,11 @@ class AsyncSecretClient(AsyncSecretMethods):
         page = await self._read_committed(lambda session: reader.read(session, after, limit))
         return list(page.changes)
 
+    async def last_change_number(self) -> int:
+        """See `SecretClient.last_change_number`."""
+        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(""))
+        return await self._read_committed(reader.start)
+
     async def watch(
         self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
     ) -> AsyncGenerator[Change, None]:

@@ -153,6 +153,14 @@ class SecretClient(SecretMethods):
         page = self._read_committed(lambda session: reader.read(session, after, limit))
         return list(page.changes)
 
+    def last_change_number(self) -> int:
+        """Return the `seq` of the last committed change of the namespace, or 0: what comes after it is yet to come.
+
+        Whoever keeps a copy asks for it first, reads then, and watches `after` it.
+        """
+        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(""))
+        return self._read_committed(reader.start)
+
     def watch(
         self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
     ) -> Generator[Change, None, None]:

@@ -2,7 +2,19 @@
 
 from functools import cache
 
-from sqlalchemy import BigInteger, Executable, ScalarSelect, Text, and_, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    ScalarSelect,
+    Text,
+    and_,
+    case,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from secretstore.orm.models import ChangeEvent
 from secretstore.orm.statements import in_namespace, parameter
@@ -25,7 +37,7 @@ def lock_numbers() -> Executable:
 @cache
 def number_changes() -> Executable:
     """Number the changes that are committed by now, those of one key in their order; answer with how many there were."""
-    order = (_EVENT.key, _EVENT.version, _EVENT.occurred_at, _EVENT.action.desc())
+    order = (_EVENT.key, _version_of_then(), _EVENT.occurred_at, _EVENT.action.desc())
     unnumbered = (
         select(_EVENT.id, (_last_number() + func.row_number().over(order_by=order)).label("seq"))
         .where(in_namespace(ChangeEvent), _EVENT.seq.is_(None))
@@ -41,6 +53,26 @@ def number_changes() -> Executable:
         .cte("numbered")
     )
     return select(func.count()).select_from(numbered)
+
+
+def _version_of_then() -> ColumnElement[int]:
+    """The last version at the time of a change, which comes before its time: the first releases wrote other times.
+
+    The change of a destroyed version names that version, which may be an old one.
+    """
+    before = ChangeEvent.__table__.alias("before").c
+    destroy = literal("destroy", literal_execute=True)
+    last = (
+        select(func.max(before.version))
+        .where(
+            before.namespace == parameter("namespace", Text),
+            before.key == _EVENT.key,
+            before.occurred_at <= _EVENT.occurred_at,
+            before.action != destroy,
+        )
+        .scalar_subquery()
+    )
+    return case((_EVENT.action == destroy, func.coalesce(last, _EVENT.version)), else_=_EVENT.version)
 
 
 def _last_number() -> ScalarSelect[int]:

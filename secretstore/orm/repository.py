@@ -321,9 +321,9 @@ class SecretRepository:
         pruned = self._execute(write_statements.prune_versions(), keys=list(up_to), versions=list(up_to.values()))
         return int(pruned.scalar_one())
 
-    def list_to_prune(self, *, after: str, limit: int) -> list[Excess]:
-        """Return a page of keys that have more versions than they may."""
-        rows = self._execute(write_statements.select_page_to_prune(), after=after, limit=limit)
+    def list_to_prune(self, *, before: datetime, after: str, limit: int) -> list[Excess]:
+        """Return a page of keys that have more versions than they may, and were not deleted or expired before a time."""
+        rows = self._execute(write_statements.select_page_to_prune(), before=before, after=after, limit=limit)
         return [Excess(row.key, row.version, row.versions) for row in rows]
 
     def list_to_purge(self, *, before: datetime, after: str, limit: int) -> list[Key]:

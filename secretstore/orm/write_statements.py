@@ -26,6 +26,7 @@ from sqlalchemy import (
     cast,
     collate,
     delete,
+    false,
     func,
     insert,
     literal,
@@ -304,7 +305,10 @@ def prune_versions() -> Executable:
 
 @cache
 def select_page_to_prune() -> Executable:
-    """A page of keys that have more versions than they may, up to which version they have to go, and how many those are."""
+    """A page of keys that have more versions than they may, up to which version they have to go, and how many those are.
+
+    Of secrets that were deleted or expired before a time there are none: they are purged whole.
+    """
     limit = func.coalesce(SecretStore.max_versions, NamespaceSetting.max_versions)
     too_old = (
         select(func.count())
@@ -318,7 +322,13 @@ def select_page_to_prune() -> Executable:
     return (
         select(SecretStore.key, (SecretStore.version - limit).label("version"), too_old.label("versions"))
         .outerjoin(NamespaceSetting, NamespaceSetting.namespace == SecretStore.namespace)
-        .where(in_namespace(SecretStore), SecretStore.key > parameter("after", Text), limit.is_not(None), too_old > 0)
+        .where(
+            in_namespace(SecretStore),
+            SecretStore.key > parameter("after", Text),
+            func.coalesce(_gone_before(), false()).is_(False),
+            limit.is_not(None),
+            too_old > 0,
+        )
         .order_by(SecretStore.key)
         .limit(parameter("limit", BigInteger))
     )
@@ -337,12 +347,16 @@ def select_page_to_purge() -> Executable:
         .where(
             in_namespace(SecretStore),
             SecretStore.key > parameter("after", Text),
-            func.coalesce(SecretStore.deleted_at, SecretStore.expires_at) < parameter("before", _MOMENT),
+            _gone_before(),
             something_left,
         )
         .order_by(SecretStore.key)
         .limit(parameter("limit", BigInteger))
     )
+
+
+def _gone_before() -> ColumnElement[bool]:
+    return func.coalesce(SecretStore.deleted_at, SecretStore.expires_at) < parameter("before", _MOMENT)
 
 
 @cache

@@ -36,10 +36,11 @@ class Collector:
         if deleted_for < timedelta():
             raise ValueError("secrets are collected after some time, which is not negative")
         now: datetime = yield InTransaction(lambda session: self._secrets(session).now())
-        purged = yield from self._pages(
-            lambda session, after: self._purge(session, now - deleted_for, after), on_progress
+        before = now - deleted_for
+        purged = yield from self._pages(lambda session, after: self._purge(session, before, after), on_progress)
+        pruned = yield from self._pages(
+            lambda session, after: self._prune(session, before, after), lambda done: on_progress(purged + done)
         )
-        pruned = yield from self._pages(self._prune, lambda done: on_progress(purged + done))
         return Collection(purged, pruned)
 
     def _pages(self, collect: Callable[[Session, str], "_Page"], on_progress: Callable[[int], object]) -> Flow[int]:
@@ -67,9 +68,9 @@ class Collector:
             self._tell(session)
         return _Page(len(wanted), last)
 
-    def _prune(self, session: Session, after: str) -> "_Page":
+    def _prune(self, session: Session, before: datetime, after: str) -> "_Page":
         secrets = self._secrets(session)
-        excesses = secrets.list_to_prune(after=after, limit=_PAGE)
+        excesses = secrets.list_to_prune(before=before, after=after, limit=_PAGE)
         last = excesses[-1].key if excesses else None
         if self.dry_run or not excesses:
             return _Page(sum(excess.versions for excess in excesses), last)

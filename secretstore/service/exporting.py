@@ -5,9 +5,8 @@ from datetime import datetime
 
 from secretstore.domain.names import Key
 from secretstore.domain.records import ExportedSecret
-from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.repository import Page, State, StoredValue
-from secretstore.service.reading import OpenedValue
+from secretstore.service.reading import OpenedValue, SecretReader
 from secretstore.service.synchronous import SecretService
 from secretstore.service.typed import from_json_as
 
@@ -16,8 +15,7 @@ PAGE = 500
 
 def read_page(service: SecretService, page: Page, moment: datetime | None) -> list[ExportedSecret]:
     """Return a page of whole secrets; raises `VersionGoneError` where a value of then is gone."""
-    repository = service._repository
-    source = repository if moment is None else PastRepository(repository.session, service._namespace, moment)
+    reader = service if moment is None else service.as_of(moment)
     return [
         ExportedSecret(
             key=state.value.key,
@@ -25,11 +23,11 @@ def read_page(service: SecretService, page: Page, moment: datetime | None) -> li
             labels=state.labels,
             expires_at=state.expires_at,
         )
-        for state, opened in open_states(service, lambda: source.list_states(page))
+        for state, opened in open_states(reader, lambda: reader._source.list_states(page))
     ]
 
 
-def open_states(service: SecretService, find: Callable[[], Iterable[State]]) -> list[tuple[State, OpenedValue]]:
+def open_states(reader: SecretReader, find: Callable[[], Iterable[State]]) -> list[tuple[State, OpenedValue]]:
     """Return what is found, each with its value; looks once more where a data key was replaced meanwhile."""
     found: dict[Key, State] = {}
 
@@ -38,5 +36,5 @@ def open_states(service: SecretService, find: Callable[[], Iterable[State]]) -> 
         found.update((state.value.key, state) for state in find())
         return [state.value for state in found.values()]
 
-    opened = service._open_all(find_values)
+    opened = reader._open_all(find_values)
     return [(found[key], value) for key, value in opened.items()]

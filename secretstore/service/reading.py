@@ -9,7 +9,7 @@ from secretstore.domain.names import Key, Namespace, parse_key, parse_keys, pars
 from secretstore.domain.records import SecretInfo
 from secretstore.errors import SecretNotFoundError, VersionGoneError
 from secretstore.orm.past_repository import PastRepository
-from secretstore.orm.repository import Page, StoredValue
+from secretstore.orm.repository import Page, State, StoredValue
 from secretstore.service.checks import checked_version, parse_page
 from secretstore.service.data_keys import DataKeyGoneError, DataKeys
 from secretstore.service.references import resolve as resolve_references
@@ -32,6 +32,9 @@ class Source(Protocol):
 
     def list_values(self, page: Page) -> list[StoredValue]:
         """Return a page of envelopes by key."""
+
+    def list_states(self, page: Page) -> list[State]:
+        """Return a page of all that a file has of secrets."""
 
     def find_info(self, key: Key) -> SecretInfo | None:
         """Return what is known of a secret without its value."""
@@ -173,11 +176,12 @@ class SecretReader:
             return {stored.key: self._open(stored) for stored in find()}
 
     def _open(self, stored: StoredValue) -> OpenedValue:
-        if stored.envelope is None:
-            raise VersionGoneError(self._namespace, stored.key, stored.version)
         place = ValuePlace(self._namespace, stored.key, stored.version)
-        envelope = Envelope.parse(stored.envelope, place)
+        envelope = self._envelope(stored, place)
         return OpenedValue(place, open_value(self._data_keys.get(envelope.key_id), envelope, place))
+
+    def _envelope(self, stored: StoredValue, place: ValuePlace) -> Envelope:
+        return Envelope.parse(stored.envelope, place)
 
 
 class PastSecrets(SecretReader):
@@ -190,6 +194,11 @@ class PastSecrets(SecretReader):
     def __init__(self, source: PastRepository, namespace: Namespace, data_keys: DataKeys) -> None:
         super().__init__(source, namespace, data_keys)
         self._past = source
+
+    def _envelope(self, stored: StoredValue, place: ValuePlace) -> Envelope:
+        if stored.envelope is None:
+            raise VersionGoneError(self._namespace, stored.key, stored.version)
+        return super()._envelope(stored, place)
 
     def list_secret_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Return keys in the order of their bytes; the next page comes `after` the last key of this one."""

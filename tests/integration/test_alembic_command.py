@@ -97,7 +97,7 @@ def test_the_template_gives_a_revision_that_goes_both_ways(
 ) -> None:
     """A revision made from the template comes after ours, upgrades, downgrades and prints."""
     folder, before = copy_of_project(tmp_path / "a b"), catalogue(raw)
-    arguments = ("revision", "--rev-id", "secretstore_0003", "-m", "0003 extra column")
+    arguments = ("revision", "--rev-id", "secretstore_0004", "-m", "0004 extra column")
 
     made = alembic(*arguments, folder=folder, SECRETSTORE_DATABASE_URL=database_url)
 

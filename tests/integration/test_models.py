@@ -13,8 +13,8 @@ from secretstore.orm.models import Base, ChangeEvent, DataKey, DataKeyUse, Secre
 
 VALUE = "correct-horse-battery"
 USE = UUID(int=7)
-_MODELS = (SecretStore, SecretVersion, DataKey, DataKeyUse, ChangeEvent)
-_TABLES = {"secret_store", "secret_version", "data_key", "data_key_use", "change_event"}
+_MODELS = (SecretStore, SecretVersion, LabelChange, NamespaceSetting, DataKey, DataKeyUse, ChangeEvent)
+_TABLES = {model.__tablename__ for model in _MODELS}
 
 _FIRST_COLUMNS = """
     SELECT i.indexrelid::regclass::text, a.attname
@@ -99,7 +99,7 @@ def test_every_unique_index_begins_with_the_namespace(raw: psycopg.Connection) -
     """Primary keys and unique indexes have the namespace first, so that tables can be distributed by it."""
     found = raw.execute(_FIRST_COLUMNS).fetchall()
 
-    assert len(found) == 7
+    assert len(found) == 9
     assert {column for _, column in found} == {"namespace"}
 
 
@@ -107,7 +107,7 @@ def test_every_foreign_key_begins_with_the_namespace(raw: psycopg.Connection) ->
     """No foreign key leads from one namespace to another."""
     found = raw.execute(_FOREIGN_KEYS).fetchall()
 
-    assert len(found) == 4
+    assert len(found) == 5
     assert {(child, parent) for _, child, parent in found} == {("namespace", "namespace")}
 
 
@@ -136,7 +136,7 @@ def test_names_compare_by_byte(raw: psycopg.Connection) -> None:
     """Every text column that is part of a key has the collation C, whatever the database's own is."""
     found: dict[str, str] = dict(raw.execute(_NAMES_THAT_ARE_COMPARED).fetchall())
 
-    assert len(found) == 13
+    assert len(found) == 16
     assert set(found.values()) == {"C"}
 
 

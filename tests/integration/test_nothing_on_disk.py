@@ -60,6 +60,7 @@ class LeftBehind:
     data_key: bytes
     master_key: bytes
     deleted: Mapping[str, object]
+    removed: Mapping[str, str]
 
     def places_of(self, needles: Iterable[bytes]) -> set[str]:
         """Return the folders and files at the top of the data folder in which one of the needles is found."""
@@ -106,11 +107,12 @@ def _use(url: str, master_key: str, data: Path) -> LeftBehind:
         raw.execute("SELECT pg_create_logical_replication_slot('everything', 'pgoutput')")
         _use_values(store, raw)
         _write_plaintext(raw)
+        removed = _remove_for_good(store, raw)
         deleted = _delete_a_data_key(raw, KeyRing.from_text(master_key))
         raw.execute("CHECKPOINT")
         raw.execute("SELECT pg_switch_wal()")
         data_key = _data_key(raw, LocalMasterKey.parse(master_key))
-        return LeftBehind(data, _decoded(raw), data_key, b64decode(master_key.partition(":")[2]), deleted)
+        return LeftBehind(data, _decoded(raw), data_key, b64decode(master_key.partition(":")[2]), deleted, removed)
 
 
 @contextmanager
@@ -192,6 +194,18 @@ def _delete_a_data_key(raw: psycopg.Connection, keyring: KeyRing) -> Mapping[str
     return made.wrapped
 
 
+def _remove_for_good(store: SecretClient, raw: psycopg.Connection) -> Mapping[str, str]:
+    """Purge a secret and destroy a version; return the ciphertexts that they had."""
+    store.set_secrets({"purged": MARKER, "destroyed": MARKER})
+    stored = raw.execute(
+        "SELECT key, value ->> 'data' FROM secretstore.secret_version WHERE key IN ('purged', 'destroyed')"
+    ).fetchall()
+    store.set_secret("destroyed", MARKER)
+    assert store.destroy_versions("destroyed", [1]) == 1
+    assert store.purge_secret("purged")
+    return dict(stored)
+
+
 def _decoded(raw: psycopg.Connection) -> bytes:
     changes = raw.execute(
         "SELECT data FROM pg_logical_slot_peek_binary_changes('everything', NULL, NULL,"
@@ -240,6 +254,12 @@ def test_plaintext_written_by_hand_is_found(left: LeftBehind, plaintext: str) ->
 def test_a_deleted_data_key_stays_on_the_disk_as_it_was_wrapped(left: LeftBehind) -> None:
     """A row that was deleted is in the heap until it is vacuumed and in the write-ahead log until that is recycled."""
     assert left.places_of({str(left.deleted["data"]).encode()}) >= {HEAP, WAL}
+
+
+@pytest.mark.parametrize("way", ["purged", "destroyed"])
+def test_a_removed_ciphertext_stays_on_the_disk_for_a_while(left: LeftBehind, way: str) -> None:
+    """What a purge or a destruction took away is in heap and write-ahead log until they are cleaned up, as ciphertext."""
+    assert left.places_of({left.removed[way].encode()}) >= {HEAP, WAL}
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 from psycopg.types.json import Jsonb
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 
-from secretstore import DecryptionError, KeyRing, MasterKeyError, SecretClient
+from secretstore import DecryptionError, KeyRing, MasterKeyError, PermissionDeniedError, SecretClient
 from secretstore.crypto.keyring import MAX_AGE_SECONDS
 from secretstore.crypto.local import LocalMasterKey, generate_master_key
 from secretstore.domain.protocols import DataKeyPlace
@@ -79,6 +79,30 @@ def test_the_length_of_a_value_is_seen(store: SecretClient, raw: psycopg.Connect
 
     length = len(b64decode(only(raw, "SELECT value ->> 'data' FROM secretstore.secret_store")))
     assert length == len(json.dumps(value, separators=(",", ":"))) + 16
+
+
+def test_the_record_of_changes_outlives_a_purge(store: SecretClient, raw: psycopg.Connection) -> None:
+    """Who changed which key when is told for good, also of a secret of which nothing else is left; labels are not."""
+    store.set_secret("customer.smith", VALUE, labels={"team": "web"})
+    store.purge_secret("customer.smith")
+
+    recorded = raw.execute("SELECT * FROM secretstore.change_event ORDER BY occurred_at").fetchall()
+    assert [set(row) >= {"customer.smith", "postgres"} for row in recorded] == [True, True]
+    assert "web" not in str(recorded)
+    assert only(raw, "SELECT labels FROM secretstore.secret_store") == {}
+    assert only(raw, "SELECT count(*) FROM secretstore.secret_version") == 0
+
+
+def test_whoever_may_connect_hears_notices(server: Server, store: SecretClient, raw: psycopg.Connection) -> None:
+    """A role without any right hears which key of which namespace was changed, unless notices are off; never a value."""
+    with refused_role(server) as role:
+        raw.execute(f"SET ROLE {role}".encode())
+        raw.execute("LISTEN secretstore")
+        SecretClient(store.engine, store._options.keyring, notify="off").set_secret("quiet", VALUE)
+        store.set_secret("customer.smith", VALUE)
+        heard = [notice.payload for notice in raw.notifies(timeout=20, stop_after=1)]
+        raw.execute("RESET ROLE")
+    assert heard == ['{"namespace": "default", "key": "customer.smith", "version": 1}']
 
 
 def test_equal_values_do_not_look_equal(store: SecretClient, raw: psycopg.Connection) -> None:
@@ -236,6 +260,32 @@ def test_the_application_role_may_remove_nothing(
             with pytest.raises(InsufficientPrivilege):
                 raw.execute(statement.format(table).encode())
         raw.execute("RESET ROLE")
+        raw.execute(f"DROP OWNED BY {role}".encode())
+    assert store.get_secret("a") == VALUE
+
+
+def test_the_application_role_may_destroy_values_and_not_purge(
+    server: Server, database_url: str, store: SecretClient, raw: psycopg.Connection
+) -> None:
+    """With the rights of README.md ciphertexts can be emptied, and rows stay; purging and pruning need one right more."""
+    store.set_secret("a", VALUE)
+    store.set_secret("a", VALUE)
+    with refused_role(server) as role:
+        for grant in GRANTS:
+            raw.execute(grant.format(role=role).encode())
+        engine = create_engine(database_url.replace("://", "+psycopg://"), connect_args={"options": f"-c role={role}"})
+        application = SecretClient(engine, store._options.keyring)
+        assert application.destroy_versions("a", [1]) == 1
+        with pytest.raises(PermissionDeniedError):
+            application.purge_secret("a")
+        store.set_max_versions(1)
+        with pytest.raises(PermissionDeniedError):
+            application.gc()
+        raw.execute(f"GRANT DELETE ON secretstore.secret_version TO {role}".encode())
+        assert application.gc().pruned == 1
+        assert application.set_secret("b", VALUE).version == application.set_secret("b", VALUE).version - 1
+        assert application.purge_secret("b")
+        engine.dispose()
         raw.execute(f"DROP OWNED BY {role}".encode())
     assert store.get_secret("a") == VALUE
 

@@ -53,9 +53,7 @@ def test_every_change_is_given_once(store: SecretClient) -> None:
 
     changes = store.list_changes()
     of_a = [(change.version, change.action) for change in changes if change.key == "a"]
-    assert sorted(of_a) == sorted(
-        [(1, "set"), (2, "set"), (2, "labels"), (2, "delete"), (2, "undelete"), (1, "destroy")]
-    )
+    assert of_a == [(1, "set"), (2, "set"), (2, "labels"), (2, "delete"), (2, "undelete"), (1, "destroy")]
     assert [(change.version, change.action) for change in changes if change.key == "b"] == [(1, "set"), (1, "purge")]
     assert [change.seq for change in changes] == list(range(1, 9))
     assert {(change.namespace, change.actor) for change in changes} == {("default", "postgres")}
@@ -81,6 +79,21 @@ def test_changes_of_a_key_come_in_their_order(store: SecretClient) -> None:
         (6, "a", 3, "delete"),
     ]
     assert seen(store.list_changes("b")) == [(7, "b", 1, "set"), (8, "b", 2, "set"), (9, "b", 3, "set")]
+
+
+def test_the_destruction_of_an_old_version_comes_when_it_happened(store: SecretClient) -> None:
+    """It names an old version, and comes after what was written before it, and before what was written after it."""
+    for value in range(3):
+        store.set_secret("a", value)
+    store.destroy_versions("a", [2, 1])
+    store.set_labels("a", {"team": "web"})
+    store.set_secret("a", 3)
+    store.destroy_versions("a", [3])
+
+    changes = [(change.version, change.action) for change in store.list_changes()]
+    assert changes[:3] == [(1, "set"), (2, "set"), (3, "set")]
+    assert sorted(changes[3:5]) == [(1, "destroy"), (2, "destroy")]
+    assert changes[5:] == [(3, "labels"), (4, "set"), (3, "destroy")]
 
 
 def test_a_transaction_that_commits_late_is_not_missed(engine: Engine, store: SecretClient) -> None:
@@ -125,6 +138,18 @@ def test_without_a_start_only_what_comes_is_given(store: SecretClient, raw: psyc
         wait_until(raw, _LISTENERS, 1)
         store.set_secret("then", 1)
     assert seen(watched.result()) == [(2, "then", 1, "set")]
+
+
+def test_a_copy_is_kept_up_from_the_last_number(engine: Engine, store: SecretClient) -> None:
+    """The last number counts what is committed by then, of any key, and what comes later is watched after it."""
+    assert store.last_change_number() == 0
+    store.set_secrets({"a": 1, "b": 1})
+    with Session(engine) as session:
+        store.bind(session).set_secret("late", 1)
+        assert store.last_change_number() == 2
+        session.commit()
+    assert seen(take(store, 1, after=2)) == [(3, "late", 1, "set")]
+    assert (store.last_change_number(), store.namespace("other").last_change_number()) == (3, 0)
 
 
 def test_only_keys_with_the_prefix_are_given(store: SecretClient) -> None:
@@ -352,6 +377,7 @@ def test_an_async_watch_does_the_same(database_url: str, keyring: KeyRing, raw: 
                     await asyncio.sleep(0.005)
                 await store.set_secret("b", 1)
                 woken = await asyncio.wait_for(waiting, 20)
+            assert await store.last_change_number() == 5
             return [*changes, woken], await store.list_changes()
 
     changes, listed = asyncio.run(main())

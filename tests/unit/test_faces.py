@@ -61,6 +61,7 @@ OF_CLIENTS = {
     "close",
     "gc",
     "list_changes",
+    "last_change_number",
     "watch",
     "export_secrets",
     "import_secrets",

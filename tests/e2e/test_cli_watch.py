@@ -1,0 +1,239 @@
+"""`secretstore watch`: changes as they come, for programs and for people, and how it ends."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from secretstore import SecretClient
+from tests.e2e.conftest import DEADLINE_SECONDS, PROGRAM, CommandLine
+from tests.support.threads import number, wait_until
+
+VALUE = "hunter2-of-the-test"
+MEMBERS = ["seq", "namespace", "key", "version", "action", "actor", "occurred_at"]
+# Whoever listens knows the place where it begins.
+LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+
+Child = subprocess.Popen[bytes]
+
+
+@contextmanager
+def watching(cli: CommandLine, raw: psycopg.Connection, *arguments: str) -> Iterator[Child]:
+    """Start a watch with pipes, and wait until it listens."""
+    command = [sys.executable, *PROGRAM, "watch", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=cli.environment) as child:
+        # A line that never comes is a failure, and no test that never ends.
+        deadline = threading.Timer(DEADLINE_SECONDS, child.kill)
+        deadline.start()
+        try:
+            wait_until(raw, LISTENERS, 1)
+            yield child
+        finally:
+            deadline.cancel()
+            child.kill()
+
+
+def next_change(child: Child) -> dict[str, Any]:
+    """Wait for one line, and return what it says."""
+    assert child.stdout is not None
+    return dict(json.loads(child.stdout.readline()))
+
+
+def end(child: Child, number_of_signal: signal.Signals) -> tuple[int, str, str]:
+    """Send a signal, and return the exit code and what else was printed."""
+    child.send_signal(number_of_signal)
+    out, err = child.communicate(timeout=DEADLINE_SECONDS)
+    return child.returncode, out.decode(), err.decode()
+
+
+def keys_of(lines: str) -> list[str]:
+    """Return the keys of lines of JSON."""
+    return [json.loads(line)["key"] for line in lines.splitlines()]
+
+
+def test_a_change_is_a_line_at_once(cli: CommandLine, store: SecretClient, raw: psycopg.Connection) -> None:
+    """Each comes while the watch goes on, whole and without its value; what was there before does not come."""
+    store.set_secret("before", 1)
+    with watching(cli, raw) as child:
+        info = store.set_secret("ключ", VALUE)
+        first = next_change(child)
+        store.delete_secret("ключ")
+        second = next_change(child)
+        code, out, _ = end(child, signal.SIGINT)
+
+    assert list(first) == MEMBERS
+    assert list(first.values()) == [2, "default", "ключ", 1, "set", "postgres", info.updated_at.isoformat()]
+    assert [second[name] for name in ("seq", "key", "version", "action")] == [3, "ключ", 1, "delete"]
+    assert (code, out) == (130, "")
+
+
+@pytest.mark.parametrize(("number_of_signal", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_watch_that_is_ended_says_how_to_go_on(
+    *, cli: CommandLine, store: SecretClient, raw: psycopg.Connection, number_of_signal: signal.Signals, code: int
+) -> None:
+    """After Ctrl-C or SIGTERM, the command that it prints gives what comes next, and nothing twice."""
+    other = store.namespace("the other")
+    with watching(cli, raw, "a b", "--namespace", "the other") as child:
+        other.set_secrets({"a b.1": VALUE, "a b.2": VALUE, "c": VALUE})
+        assert [next_change(child)["key"] for _ in range(2)] == ["a b.1", "a b.2"]
+        ended = end(child, number_of_signal)
+    other.set_secret("a b.3", VALUE)
+
+    told = "to go on: secretstore watch 'a b' --after 2 --namespace 'the other'\n"
+    assert ended == (code, "", told)
+    assert keys_of(cli("watch", "a b", "--after", "2", "--namespace", "the other", "--once").out) == ["a b.3"]
+
+
+def test_a_watch_to_which_nothing_came_says_where_it_began(
+    cli: CommandLine, store: SecretClient, raw: psycopg.Connection
+) -> None:
+    """The place is known before the first change, or is the one that was given."""
+    store.set_secrets({"a": VALUE, "b": VALUE})
+    for arguments, place in ((), 2), (("--after", "7"), 7):
+        with watching(cli, raw, *arguments) as child:
+            ended = end(child, signal.SIGINT)
+        wait_until(raw, f"SELECT 1 - ({LISTENERS})", 1)
+        assert ended == (130, "", f"to go on: secretstore watch --after {place} --namespace default\n")
+
+
+def test_a_watch_that_goes_on_misses_nothing(cli: CommandLine, store: SecretClient, raw: psycopg.Connection) -> None:
+    """With --after the changes since then come first, and then those that follow."""
+    store.set_secrets({"a": VALUE, "b": VALUE, "c": VALUE})
+    with watching(cli, raw, "--after", "1") as child:
+        assert [next_change(child)["key"] for _ in range(2)] == ["b", "c"]
+        store.set_secret("d", VALUE)
+        assert next_change(child)["seq"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["a", "b", "c"]),
+        (["--after", "0"], ["a", "b", "c"]),
+        (["--after", "2"], ["c"]),
+        (["--after", "3"], []),
+        (["b"], ["b"]),
+        (["-n", "other"], ["d"]),
+    ],
+)
+def test_what_there_is_comes_once(
+    cli: CommandLine, store: SecretClient, arguments: Sequence[str], expected: list[str]
+) -> None:
+    """With --once it ends by itself, with 0, also where there is nothing."""
+    store.set_secrets({"a": VALUE, "b": VALUE, "c": VALUE})
+    store.namespace("other").set_secret("d", VALUE)
+
+    done = cli("watch", "--once", *arguments)
+
+    assert (done.code, keys_of(done.out), done.err) == (0, expected, "")
+
+
+def test_a_long_record_comes_whole(cli: CommandLine, store: SecretClient) -> None:
+    """More than a page of changes, and just two pages of them."""
+    store.set_secrets({f"k{place:04}": 1 for place in range(1000)})
+
+    assert len(cli("watch", "--once").out.splitlines()) == 1000
+    store.set_secret("z", 1)
+    assert keys_of(cli("watch", "--once").out)[-1] == "z"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--after", "0"]], ids=["from now on", "from the beginning"])
+def test_a_reader_that_leaves_ends_it_quietly(
+    cli: CommandLine, store: SecretClient, raw: psycopg.Connection, arguments: list[str]
+) -> None:
+    """As in `| head -1`: no word, exit code 0, and at once, although no other change comes."""
+    with watching(cli, raw, *arguments) as child:
+        store.set_secret("a", VALUE)
+        assert next_change(child)["key"] == "a"
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.wait(DEADLINE_SECONDS) == 0
+        assert child.stderr.read() == b""
+
+
+def test_a_reader_that_leaves_in_the_midst_ends_it_quietly(cli: CommandLine, store: SecretClient) -> None:
+    """Far more than a pipe holds is broken off by `head` without a word."""
+    store.set_secrets({f"k{place:04}": 1 for place in range(2000)})
+    command = '"$0" -W error -m secretstore watch --once | head -n 1; exit "${PIPESTATUS[0]}"'
+
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable],
+        capture_output=True,
+        env=cli.environment,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+    assert (done.returncode, keys_of(done.stdout.decode()), done.stderr) == (0, ["k0000"], b"")
+
+
+def test_a_terminal_shows_columns(cli: CommandLine, store: SecretClient) -> None:
+    """A header at once, and a line for each change; Ctrl-C says how to go on."""
+    terminal = cli.on_terminal("watch", "--after", "0", columns=60)
+    terminal.wait_for("occurred_at")
+    store.set_secret("a.rather.long.key.that.is.not.cut.off.nor.broken", VALUE)
+    terminal.wait_for("nor.broken")
+    terminal.child.send("\x03")
+    done = terminal.finish()
+
+    header, line, *_ = done.out.splitlines()
+    assert done.code == 130
+    assert header.split() == ["seq", "occurred_at", "action", "version", "actor", "key"]
+    assert line.split()[0] == "1"
+    assert line.split()[-4:] == ["set", "1", "postgres", "a.rather.long.key.that.is.not.cut.off.nor.broken"]
+    assert header.index("actor") == line.index("postgres")
+    assert "to go on: secretstore watch --after 1 --namespace default" in done.out
+
+
+def test_a_name_cannot_steer_a_terminal(cli: CommandLine, store: SecretClient) -> None:
+    """An actor is any text, and a column shows it without its effects."""
+    SecretClient(store.engine, store._options.keyring, actor="\x1b[2J\nx").set_secret("a", VALUE)
+
+    (_, line) = cli("watch", "--once", "--format", "table").out.splitlines()
+
+    assert line.split()[-2:] == [r"\x1b[2J\nx", "a"]
+
+
+def test_lines_of_yaml_are_one_list(cli: CommandLine, store: SecretClient) -> None:
+    """However many have come, all of them together can be read."""
+    store.set_secrets({"a": VALUE, "b": VALUE})
+
+    listed = yaml.safe_load(cli("watch", "--once", "--format", "yaml").out)
+
+    assert [(one["seq"], one["key"]) for one in listed] == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("arguments", [["--after", "-1"], ["--after", "x"], ["--after", "9" * 30], ["\x01"]])
+def test_what_cannot_be_watched_is_a_wrong_call(cli: CommandLine, arguments: list[str]) -> None:
+    """A place that is no number, and a prefix that no key has, are exit code 2 and one line."""
+    done = cli("watch", "--once", *arguments)
+
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+
+
+def test_whoever_may_not_number_is_told(
+    cli: CommandLine, store: SecretClient, raw: psycopg.Connection, database_url: str
+) -> None:
+    """A role without the right to update the record ends with 6, and changes nothing."""
+    store.set_secret("a", VALUE)
+    raw.execute("CREATE ROLE cli_only_reads LOGIN")
+    raw.execute("GRANT USAGE ON SCHEMA secretstore TO cli_only_reads")
+    raw.execute("GRANT SELECT ON ALL TABLES IN SCHEMA secretstore TO cli_only_reads")
+    try:
+        done = cli.with_(PGOPTIONS="-c role=cli_only_reads")("watch", "--once")
+    finally:
+        raw.execute("DROP OWNED BY cli_only_reads")
+        raw.execute("DROP ROLE cli_only_reads")
+
+    assert (done.code, done.out, done.err.count("\n")) == (6, "", 1)
+    assert number(raw, "SELECT count(*) FROM secretstore.change_event WHERE seq IS NOT NULL") == 0
