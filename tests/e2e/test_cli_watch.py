@@ -21,6 +21,12 @@ VALUE = "hunter2-of-the-test"
 MEMBERS = ["seq", "namespace", "key", "version", "action", "actor", "occurred_at"]
 # Whoever listens knows the place where it begins.
 LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+# It has looked once: an interrupt while psycopg connects would leave a warning that the connection was not closed.
+LOOKED = (
+    "SELECT count(*) FROM pg_stat_activity AS reader JOIN pg_stat_activity AS listener USING (datname)"
+    " WHERE datname = current_database() AND listener.query LIKE 'LISTEN%' AND reader.query = 'COMMIT'"
+    " AND reader.state = 'idle' AND reader.backend_start > listener.query_start"
+)
 
 Child = subprocess.Popen[bytes]
 
@@ -100,6 +106,7 @@ def test_a_watch_to_which_nothing_came_says_where_it_began(
     store.set_secrets({"a": VALUE, "b": VALUE})
     for arguments, place in ((), 2), (("--after", "7"), 7):
         with watching(cli, raw, *arguments) as child:
+            wait_until(raw, LOOKED, 1)
             ended = end(child, signal.SIGINT)
         wait_until(raw, f"SELECT 1 - ({LISTENERS})", 1)
         assert ended == (130, "", f"to go on: secretstore watch --after {place} --namespace default\n")
