@@ -91,6 +91,10 @@ def test_a_watch_that_is_ended_says_how_to_go_on(
     with watching(cli, raw, "a b", "--namespace", "the other") as child:
         other.set_secrets({"a b.1": VALUE, "a b.2": VALUE, "c": VALUE})
         assert [next_change(child)["key"] for _ in range(2)] == ["a b.1", "a b.2"]
+        # It looks again only when it is done with a line, which it has to be: what is in its midst comes once more.
+        shown = raw.execute("SELECT clock_timestamp()").fetchone()
+        assert shown is not None
+        wait_until(raw, f"{LOOKED} AND reader.query_start > '{shown[0].isoformat()}'", 1)
         ended = end(child, number_of_signal)
     other.set_secret("a b.3", VALUE)
 

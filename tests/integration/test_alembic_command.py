@@ -102,7 +102,7 @@ def test_the_template_gives_a_revision_that_goes_both_ways(
     made = alembic(*arguments, folder=folder, SECRETSTORE_DATABASE_URL=database_url)
 
     assert made.returncode == 0, made.stderr
-    (file,) = (folder / "alembic" / "versions").glob("0003_extra_column.py")
+    (file,) = (folder / "alembic" / "versions").glob("0004_extra_column.py")
     file.write_text(file.read_text().partition("def upgrade")[0].rstrip() + "\n\n" + SECOND_REVISION)
     up = alembic("upgrade", "head", folder=folder, SECRETSTORE_DATABASE_URL=database_url)
     assert (up.returncode, len(catalogue(raw) - before)) == (0, 1), up.stderr

@@ -9,7 +9,15 @@ from sqlalchemy.orm import Session
 
 from secretstore import SecretClient, SecretStore
 from secretstore.crypto.envelope import Envelope
-from secretstore.orm.models import Base, ChangeEvent, DataKey, DataKeyUse, SecretVersion
+from secretstore.orm.models import (
+    Base,
+    ChangeEvent,
+    DataKey,
+    DataKeyUse,
+    LabelChange,
+    NamespaceSetting,
+    SecretVersion,
+)
 
 VALUE = "correct-horse-battery"
 USE = UUID(int=7)
