@@ -3,7 +3,7 @@
 from secretstore.client import AsyncSecretClient, PastSecretClient, SecretClient
 from secretstore.connect import connect, connect_async
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.records import Change, Difference, ExportedSecret, Restoration, SecretInfo, VersionInfo
+from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference, SecretInfo, VersionInfo
 from secretstore.errors import (
     ConfigurationError,
     DecryptionError,
@@ -31,7 +31,6 @@ __all__ = [
     "Change",
     "ConfigurationError",
     "DecryptionError",
-    "Difference",
     "ExportedSecret",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
@@ -45,6 +44,7 @@ __all__ = [
     "Restoration",
     "SchemaOutOfDateError",
     "SecretClient",
+    "SecretDifference",
     "SecretInfo",
     "SecretNotFoundError",
     "SecretRepository",

@@ -70,7 +70,7 @@ def watch_changes(
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
 ) -> None:
-    """Print each committed change of secrets as it comes, one line for each; never a value.
+    """Print each committed change as it comes, one line for each.
 
     In a pipe a line is a JSON object.  When it is ended it says the number to go on after: so nothing is missed.
     Without --after and --once it begins with what comes.  Numbering changes needs the right to update change_event.
@@ -100,7 +100,7 @@ def collect_garbage(
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
 ) -> None:
-    """Purge secrets that are long deleted or expired, and prune versions beyond their limits, for good.
+    """Purge what is long deleted or expired, and prune old versions.
 
     It works in small transactions, so that it can be broken off and run again.
     """

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secretstore import Difference
+from secretstore import SecretDifference
 from secretstore.cli import output
 from secretstore.cli.output import MASK, Format
 from secretstore.service import differences as places
@@ -22,7 +22,7 @@ class Comparison:
     dry_run: bool
     reveal: bool
 
-    def show(self, found: Sequence[Difference], **more: Sequence[str]) -> None:
+    def show(self, found: Sequence[SecretDifference], **more: Sequence[str]) -> None:
         """Print what differs, how many secrets of each kind there are, and what else a program wants to know."""
         differing = [one for one in found if one.kind != "unchanged"]
         counts = _counts(found)
@@ -39,12 +39,12 @@ class Comparison:
         if self.dry_run:
             output.say("dry run: nothing was written")
 
-    def _show_table(self, differing: Sequence[Difference]) -> None:
+    def _show_table(self, differing: Sequence[SecretDifference]) -> None:
         if differing:
             columns = ("key", "kind", "path", "old", "new") if self.dry_run else ("key", "kind")
             output.show_records([row for one in differing for row in self._rows(one)], columns, Format.TABLE)
 
-    def _rows(self, one: Difference) -> Iterator[dict[str, Any]]:
+    def _rows(self, one: SecretDifference) -> Iterator[dict[str, Any]]:
         row = {"key": one.key, "kind": one.kind, "path": None, "old": None, "new": None}
         parts = self._parts(one) if self.dry_run else []
         for part in parts:
@@ -57,10 +57,10 @@ class Comparison:
     def _quoted(self, shown: Any) -> str:
         return json.dumps(shown, ensure_ascii=False) if self.reveal else MASK
 
-    def _record(self, one: Difference) -> dict[str, Any]:
+    def _record(self, one: SecretDifference) -> dict[str, Any]:
         return {"key": one.key, "kind": one.kind} | ({"parts": self._parts(one)} if self.dry_run else {})
 
-    def _parts(self, one: Difference) -> list[dict[str, Any]]:
+    def _parts(self, one: SecretDifference) -> list[dict[str, Any]]:
         return [self._part(place) for place in _places(one)]
 
     def _part(self, place: places.Difference) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Comparison:
         return {"path": place.path, "kind": place.kind, **shown}
 
 
-def _places(one: Difference) -> list[places.Difference]:
+def _places(one: SecretDifference) -> list[places.Difference]:
     """Return where values differ: nowhere, where labels or an expiry alone do."""
     if one.kind == "added":
         return [places.Difference("", "added", None, one.new)]
@@ -79,7 +79,7 @@ def _places(one: Difference) -> list[places.Difference]:
     return places.differences(one.old, one.new) if one.kind == "changed" else []
 
 
-def _counts(found: Sequence[Difference]) -> dict[str, int]:
+def _counts(found: Sequence[SecretDifference]) -> dict[str, int]:
     counted: Mapping[str, int] = Counter(one.kind for one in found)
     return {kind: counted[kind] for kind in _KINDS}
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from secretstore import Difference, SecretClient
+from secretstore import SecretClient, SecretDifference
 from secretstore.cli import output
 from secretstore.cli.arguments import parse_time
 from secretstore.cli.asking import confirm, refuse_unasked
@@ -190,7 +190,7 @@ def _refuse_prune(danger: str, *, prune: bool, sure: bool) -> None:
         refuse_unasked(danger, yes=sure)
 
 
-def _confirmed(store: SecretClient, planned: Sequence[Difference], kind: str, words: str) -> bool:
+def _confirmed(store: SecretClient, planned: Sequence[SecretDifference], kind: str, words: str) -> bool:
     """Ask whether to delete those of a kind; tell whether there are any."""
     keys = [one.key for one in planned if one.kind == kind]
     if keys:

@@ -17,7 +17,7 @@ from secretstore.client.options import ClientOptions
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_prefix
-from secretstore.domain.records import Change, Difference, ExportedSecret, Restoration
+from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
 from secretstore.orm.listening import listening_async
 from secretstore.orm.repository import Page
 from secretstore.orm.translate import translated
@@ -102,7 +102,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         prune: str | None = None,
         dry_run: bool = False,
         on_progress: OnProgress = unseen,
-    ) -> list[Difference]:
+    ) -> list[SecretDifference]:
         """See `SecretClient.import_secrets`."""
         return await self._run(
             applying.import_secrets, list(secrets), prune=prune, dry_run=dry_run, on_progress=on_progress

@@ -17,7 +17,7 @@ from secretstore.client.options import ClientOptions
 from secretstore.client.watching import watch
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_prefix
-from secretstore.domain.records import Change, Difference, ExportedSecret, Restoration
+from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
 from secretstore.orm.listening import listening
 from secretstore.orm.translate import translated
 from secretstore.service import SecretService, applying
@@ -96,7 +96,7 @@ class SecretClient(SecretMethods):
         prune: str | None = None,
         dry_run: bool = False,
         on_progress: OnProgress = unseen,
-    ) -> list[Difference]:
+    ) -> list[SecretDifference]:
         """Make secrets be as given, in one transaction, and return how each differed; what is equal is not written.
 
         A secret without labels keeps those that it has.  With `prune`, other secrets with that prefix are deleted.  With

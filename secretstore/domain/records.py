@@ -49,7 +49,7 @@ class ExportedSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class SecretDifference:
     """How a secret differs from what it is to be; values are None where there is none.
 
     `extra` secrets are those of which nothing is said; they are deleted only where that is asked for, and then `deleted`.
@@ -68,7 +68,7 @@ class Restoration:
     The values of `gone` ones were pruned, destroyed or purged since; those of `expired` ones have expired since.
     """
 
-    differences: tuple[Difference, ...]
+    differences: tuple[SecretDifference, ...]
     gone: tuple[str, ...]
     expired: tuple[str, ...]
 

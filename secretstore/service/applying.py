@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from secretstore.domain.names import Key, parse_key, parse_labels, parse_prefix
-from secretstore.domain.records import Difference, ExportedSecret, Restoration
+from secretstore.domain.records import ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import InvalidSecretKeyError
 from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.repository import Page, State
@@ -25,7 +25,7 @@ _PAGE = 1000
 class _Decision:
     """What is to be done about one key; without a new value it is deleted, or left alone."""
 
-    difference: Difference
+    difference: SecretDifference
     new: NewValue | None = field(repr=False, default=None)
 
 
@@ -36,7 +36,7 @@ def import_secrets(
     prune: str | None,
     dry_run: bool,
     on_progress: OnProgress,
-) -> list[Difference]:
+) -> list[SecretDifference]:
     """Make secrets be as given; with `prune` the others with that prefix are deleted."""
     wanted: dict[Key, NewValue] = {}
     for secret in secrets:
@@ -85,9 +85,9 @@ def _apply(
     deletes: bool,
     dry_run: bool,
     on_progress: OnProgress,
-) -> list[Difference]:
+) -> list[SecretDifference]:
     keys = sorted(wanted.keys() | {Key(key) for key in others})
-    differences: list[Difference] = []
+    differences: list[SecretDifference] = []
     for place in range(0, len(keys), _PAGE):
         # In the order of the keys, as every other writer: so no two of them wait for one another.
         decisions = _decide(service, keys[place : place + _PAGE], wanted, deletes=deletes)
@@ -106,7 +106,9 @@ def _decide(
     compared = [_compare(key, there.get(key), wanted[key]) for key in keys if key in wanted]
     kind: Literal["deleted", "extra"] = "deleted" if deletes else "extra"
     others = [
-        _Decision(Difference(key=key, kind=kind, old=there[key][1])) for key in keys if key in there.keys() - wanted
+        _Decision(SecretDifference(key=key, kind=kind, old=there[key][1]))
+        for key in keys
+        if key in there.keys() - wanted
     ]
     return sorted([*compared, *others], key=lambda decision: decision.difference.key)
 
@@ -114,13 +116,13 @@ def _decide(
 def _compare(key: Key, there: tuple[State, object] | None, wanted: NewValue) -> _Decision:
     new = from_json_as(wanted.text, None, name=key)
     if there is None:
-        return _Decision(Difference(key=key, kind="added", new=new), wanted)
+        return _Decision(SecretDifference(key=key, kind="added", new=new), wanted)
     state, old = there
     says_all = wanted.labels is not None
     if _as_text(old) != _as_text(new) or (says_all and state.expires_at != wanted.expires_at):
-        return _Decision(Difference(key=key, kind="changed", old=old, new=new), wanted)
+        return _Decision(SecretDifference(key=key, kind="changed", old=old, new=new), wanted)
     kind: Literal["labels", "unchanged"] = "labels" if says_all and wanted.labels != state.labels else "unchanged"
-    return _Decision(Difference(key=key, kind=kind, old=old, new=new), wanted)
+    return _Decision(SecretDifference(key=key, kind=kind, old=old, new=new), wanted)
 
 
 def _as_text(value: object) -> str:
