@@ -11,12 +11,12 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from secretstore import (
-    Difference,
     ExportedSecret,
     InvalidSecretKeyError,
     InvalidSecretValueError,
     KeyRing,
     SecretClient,
+    SecretDifference,
     SecretStoreError,
     VersionGoneError,
 )
@@ -84,7 +84,7 @@ def exported(client: Face, *arguments: Any, **options: Any) -> list[ExportedSecr
     return list(steps(client, *arguments, **options))
 
 
-def kinds(found: list[Difference]) -> dict[str, str]:
+def kinds(found: list[SecretDifference]) -> dict[str, str]:
     """The kind of each difference by its key."""
     return {one.key: one.kind for one in found}
 
