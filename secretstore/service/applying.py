@@ -86,11 +86,12 @@ def _apply(
     dry_run: bool,
     on_progress: OnProgress,
 ) -> list[SecretDifference]:
+    now = service._repository.now()
     keys = sorted(wanted.keys() | {Key(key) for key in others})
     differences: list[SecretDifference] = []
     for place in range(0, len(keys), _PAGE):
         # In the order of the keys, as every other writer: so no two of them wait for one another.
-        decisions = _decide(service, keys[place : place + _PAGE], wanted, deletes=deletes)
+        decisions = _decide(service, keys[place : place + _PAGE], wanted, now, deletes=deletes)
         if not dry_run:
             _carry_out(service, decisions)
         differences += [decision.difference for decision in decisions]
@@ -99,11 +100,11 @@ def _apply(
 
 
 def _decide(
-    service: SecretService, keys: Sequence[Key], wanted: dict[Key, NewValue], *, deletes: bool
+    service: SecretService, keys: Sequence[Key], wanted: dict[Key, NewValue], now: datetime, *, deletes: bool
 ) -> list[_Decision]:
     opened = open_states(service, lambda: service._repository.find_states(keys))
     there = {state.value.key: (state, from_json_as(value.text, None, name=value.place)) for state, value in opened}
-    compared = [_compare(key, there.get(key), wanted[key]) for key in keys if key in wanted]
+    compared = [_compare(key, there.get(key), wanted[key], now) for key in keys if key in wanted]
     kind: Literal["deleted", "extra"] = "deleted" if deletes else "extra"
     others = [
         _Decision(SecretDifference(key=key, kind=kind, old=there[key][1]))
@@ -113,8 +114,11 @@ def _decide(
     return sorted([*compared, *others], key=lambda decision: decision.difference.key)
 
 
-def _compare(key: Key, there: tuple[State, object] | None, wanted: NewValue) -> _Decision:
+def _compare(key: Key, there: tuple[State, object] | None, wanted: NewValue, now: datetime) -> _Decision:
     new = from_json_as(wanted.text, None, name=key)
+    if there is None and wanted.expires_at is not None and wanted.expires_at <= now:
+        # It would read as missing, which it does.
+        return _Decision(SecretDifference(key=key, kind="unchanged", new=new))
     if there is None:
         return _Decision(SecretDifference(key=key, kind="added", new=new), wanted)
     state, old = there

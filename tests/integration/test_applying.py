@@ -25,7 +25,7 @@ from secretstore.crypto.envelope import ValuePlace, seal_value
 from tests.support.faces import KINDS, Face, open_face
 from tests.support.other_reader import read_data_key, read_value
 from tests.support.stored import EVENTS, HEADS, LABEL_CHANGES, VERSIONS, now, rows, told
-from tests.support.threads import in_thread, wait_until_blocked
+from tests.support.threads import in_thread, number, wait_until_blocked
 
 HIDDEN = "hunter2-of-the-test"
 HOUR = timedelta(hours=1)
@@ -429,3 +429,17 @@ def test_an_import_locks_in_the_order_of_keys(client: Face, raw: psycopg.Connect
 
     assert kinds(found) == {"a": "deleted", "b": "labels", "c": "changed"}
     assert client.get_secrets_by_prefix("") == {"b": 1, "c": 2}
+
+
+def test_what_has_expired_by_then_is_not_written_again_and_again(client: Face, raw: psycopg.Connection) -> None:
+    """A secret of the file that would read as missing, and does, is no difference; one that is there becomes missing."""
+    client.set_secret("there", 1, labels={})
+    over = [
+        secret("gone", 1, labels={}, expires_at=SOON - 2 * HOUR),
+        secret("there", 1, labels={}, expires_at=SOON - 2 * HOUR),
+    ]
+
+    assert kinds(client.import_secrets(over)) == {"gone": "unchanged", "there": "changed"}
+    assert client.list_secret_keys() == []
+    assert kinds(client.import_secrets(over)) == {"gone": "unchanged", "there": "unchanged"}
+    assert number(raw, "SELECT count(*) FROM secretstore.secret_version") == 2
