@@ -109,6 +109,7 @@ def _write(service: SecretService, secrets: Mapping[Key, Incoming]) -> set[str]:
         actor=service._actor,
         times=[secret.times for secret in secrets.values()],
     )
+    service._prune(heads, infos)
     if infos:
         service._tell([Key(info.key) for info in infos], infos[0].version)
     return {info.key for info in infos}

@@ -94,6 +94,22 @@ def test_the_sessions_time_zone_does_not_matter(store: SecretClient, source: Sou
     assert info.updated_at == UPDATED
 
 
+def test_an_import_keeps_to_limits_and_sends_notices(
+    store: SecretClient, source: Source, raw: psycopg.Connection
+) -> None:
+    """What is imported counts as written: old versions beyond a limit go at once, and listeners are told."""
+    store.set_max_versions(1)
+    source.put("a", 1)
+    run(store, source)
+    raw.execute("LISTEN secretstore")
+    source.put("a", 2, updated=LATER)
+    run(store, source)
+
+    assert [info.version for info in store.list_versions("a")] == [2]
+    (notice,) = raw.notifies(timeout=5, stop_after=1)
+    assert json.loads(notice.payload) == {"namespace": "default", "key": "a", "version": 2}
+
+
 def test_a_change_is_recorded_as_an_import(
     engine: Engine, keyring: KeyRing, source: Source, raw: psycopg.Connection
 ) -> None:
