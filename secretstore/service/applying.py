@@ -60,21 +60,21 @@ def restore(
 ) -> Restoration:
     """Make the secrets with a prefix be as they were at a moment; with `prune` those that were not there are deleted."""
     checked_time(moment, name="the moment")
-    states = _states_of_then(service, moment, parse_prefix(prefix))
-    now = service._repository.now()
-    gone = [state.value.key for state in states if state.value.envelope is None]
-    expired = [state.value.key for state in states if state.expires_at is not None and state.expires_at <= now]
-    left_out = {*gone, *expired}
-    there = open_states(service, lambda: [state for state in states if state.value.key not in left_out])
+    now, past = service._repository.now(), PastRepository(service._repository.session, service._namespace, moment)
+    gone: list[Key] = []
+    expired: list[Key] = []
+
+    def find() -> list[State]:
+        states = past.list_states(Page(parse_prefix(prefix)))
+        gone[:] = [state.value.key for state in states if state.value.envelope is None]
+        expired[:] = [state.value.key for state in states if state.expires_at is not None and state.expires_at <= now]
+        return [state for state in states if state.value.key not in {*gone, *expired}]
+
+    there = open_states(service, find)
     wanted = {state.value.key: NewValue(opened.text, state.labels, state.expires_at) for state, opened in there}
-    others = [key for key in service.list_secret_keys(prefix) if key not in left_out]
+    others = [key for key in service.list_secret_keys(prefix) if key not in {*gone, *expired}]
     differences = _apply(service, wanted, others, deletes=prune, dry_run=dry_run, on_progress=on_progress)
     return Restoration(differences=tuple(differences), gone=tuple(gone), expired=tuple(expired))
-
-
-def _states_of_then(service: SecretService, moment: datetime, prefix: str) -> list[State]:
-    past = PastRepository(service._repository.session, service._namespace, moment)
-    return past.list_states(Page(prefix))
 
 
 def _apply(

@@ -148,12 +148,18 @@ class SecretReader:
 
     def _read(self, key: str, as_type: Any, version: int | None, *, resolve: bool) -> Any:
         wanted, wanted_version = parse_key(key), checked_version(version)
+        find = self._find_one(wanted, wanted_version)
+        return self._read_all(find, as_type, resolve=resolve).get(wanted, _MISSING)
 
+    def _find_one(self, key: Key, version: int | None) -> Callable[[], list[StoredValue]]:
         def find() -> list[StoredValue]:
-            stored = self._source.find_value(wanted, wanted_version)
+            stored = self._source.find_value(key, version)
             return [] if stored is None else [stored]
 
-        return self._read_all(find, as_type, resolve=resolve).get(wanted, _MISSING)
+        return find
+
+    def _open_one(self, key: Key, version: int | None) -> OpenedValue | None:
+        return self._open_all(self._find_one(key, version)).get(key)
 
     def _read_all(self, find: Callable[[], Sequence[StoredValue]], as_type: Any, *, resolve: bool) -> dict[str, Any]:
         opened = self._open_all(find)

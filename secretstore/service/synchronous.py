@@ -136,11 +136,10 @@ class SecretService(SecretReader):
         """
         wanted, version = parse_key(key), known_version(to_version)
         head, _ = self._lock_live(wanted)
-        stored = self._repository.find_value(wanted, version)
-        if stored is None:
+        opened = self._open_one(wanted, version)
+        if opened is None:
             raise SecretNotFoundError(self._namespace, key, version)
-        opened = self._open_all(lambda: [stored])
-        return self._write({wanted: NewValue(opened[wanted].text, None, head.expires_at)})[key]
+        return self._write({wanted: NewValue(opened.text, None, head.expires_at)})[key]
 
     def delete_secret(self, key: str) -> bool:
         """Delete a secret, which can be undone; return whether there was one."""
@@ -212,7 +211,13 @@ class SecretService(SecretReader):
 
         The numbers of its versions never come back, and the record of changes stays.
         """
-        return self._purge([parse_key(key)]) == 1
+        wanted = parse_key(key)
+        locked = self._repository.lock([wanted])
+        if locked is None or not self._repository.list_versions(wanted):
+            return False
+        self._repository.purge([wanted], moment=locked.moment, actor=self._actor)
+        self._tell([wanted], locked.by_key[wanted].version)
+        return True
 
     def list_versions(self, key: str) -> list[VersionInfo]:
         """Return what is known of every version of a secret, also of a deleted one, newest first; never decrypts."""
@@ -368,14 +373,6 @@ class SecretService(SecretReader):
             self._repository.delete(live, moment=locked.moment, actor=self._actor)
             self._tell(live, locked.by_key[live[0]].version)
         return len(live)
-
-    def _purge(self, keys: list[Key]) -> int:
-        locked = self._repository.lock(keys)
-        there = [] if locked is None else [key for key in keys if key in locked.by_key and self.list_versions(key)]
-        if locked is not None and there:
-            self._repository.purge(there, moment=locked.moment, actor=self._actor)
-            self._tell(there, locked.by_key[there[0]].version)
-        return len(there)
 
     def _tell(self, keys: list[Key], version: int) -> None:
         if self._notify == "off":

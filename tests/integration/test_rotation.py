@@ -348,6 +348,30 @@ def test_a_reader_finds_the_value_again_when_its_data_key_has_gone(
     assert looked == [old.id, only(filled.keys.list_data_keys()).id]
 
 
+def test_a_restore_finds_the_values_again_when_their_data_key_has_gone(
+    engine: Engine, filled: SecretClient, master_key: str
+) -> None:
+    """A restore that has read old envelopes, whose data key is destroyed before it is looked for, reads them again."""
+    (old,), then = keys_by_state(filled)["active"], filled.list_versions("k001")[1].created_at
+    beside = SecretClient(engine, KeyRing.from_text(master_key))
+    find = DataKeyRepository.find_wrapped
+    looked: list[str] = []
+
+    def find_late(repository: DataKeyRepository, data_key_id: str) -> object:
+        if not looked:
+            filled.keys.rotate()
+            filled.keys.destroy(old.id)
+        looked.append(data_key_id)
+        return find(repository, data_key_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataKeyRepository, "find_wrapped", find_late)
+        restored = beside.restore(then, "k001")
+    assert [(one.key, one.kind) for one in restored.differences] == [("k001", "changed")]
+    assert looked[0] == old.id
+    assert filled.get_secret("k001") == "second"
+
+
 def test_a_value_that_does_not_open_stops_nothing(filled: SecretClient, raw: psycopg.Connection) -> None:
     """A changed value stays under its old data key, which therefore stays too, and is named; all others are re-encrypted."""
     old = only(keys_by_state(filled)["active"])
