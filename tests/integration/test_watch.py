@@ -4,6 +4,8 @@ import asyncio
 import random
 from contextlib import aclosing, closing
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -18,9 +20,12 @@ from secretstore import (
     PermissionDeniedError,
     SecretClient,
     StoreUnavailableError,
+    migrate,
 )
 from secretstore.client import watching
 from secretstore.domain.names import Namespace
+from secretstore.embedded import EmbeddedFolder, EmbeddedServer
+from secretstore.orm.engines import make_engine
 from secretstore.orm.event_repository import EventRepository
 from secretstore.service.changes import ChangeReader
 from tests.support.faces import async_engine
@@ -259,6 +264,26 @@ def test_a_watch_that_waits_is_cut_off_and_goes_on(store: SecretClient, raw: psy
     assert seen(watched.result()) == [(1, "a", 1, "set")]
 
 
+def test_a_watch_outlives_a_restart_of_postgresql(keyring: KeyRing) -> None:
+    """The server is stopped and started again while the watch goes on: nothing is missed, and nothing comes twice."""
+    with TemporaryDirectory(prefix="secretstore-watch-", ignore_cleanup_errors=True) as home:
+        folder = EmbeddedFolder(Path(home) / "postgresql")
+        server = EmbeddedServer(folder)
+        engine = make_engine(server.url)
+        migrate.upgrade(engine)
+        store = SecretClient(engine, keyring)
+        store.set_secret("a", 1)
+        with closing(store.watch(after=0, poll_seconds=0.05)) as changes:
+            assert seen([next(changes)]) == [(1, "a", 1, "set")]
+            with in_thread(lambda: next(changes)) as second:
+                server.stop()
+                server = EmbeddedServer(folder)
+                store.set_secret("a", 2)
+            assert seen([second.result()]) == [(2, "a", 2, "set")]
+        engine.dispose()
+        server.stop()
+
+
 def test_a_database_that_stays_away_is_told_of(keyring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while of trying, the watch ends with `StoreUnavailableError`."""
     monkeypatch.setattr(watching, "_PATIENCE_SECONDS", 0.2)
@@ -311,8 +336,6 @@ def test_numbering_waits_for_numbering_and_writers_for_nobody(
     engine: Engine, store: SecretClient, raw: psycopg.Connection
 ) -> None:
     """While one watcher numbers and has not committed, another one waits, and writers go on."""
-    from secretstore.domain.names import Namespace
-
     store.set_secret("a", 1)
     with Session(engine) as session:
         assert EventRepository(session, Namespace("default")).number(10) == 1
