@@ -19,18 +19,19 @@ def execute(session: Session, statement: Executable, **values: object) -> Result
 
 
 def fetch(session: Session, statement: Executable, **values: object) -> Sequence[Any]:
-    """Run a hot statement in the session's transaction, and return its rows.
-
-    The first one of a transaction goes by SQLAlchemy, which begins it.
-    """
+    """Run a hot statement in the session's transaction, and return its rows."""
     with translated():
         connection = _connection_of(session)
-        if is_observed(connection) or not wire.is_in_transaction(connection.connection.driver_connection):
+        driver = connection.connection.driver_connection
+        begins = wire.begins_plainly(driver)
+        if is_observed(connection) or not (begins or wire.is_in_transaction(driver)):
             return connection.execute(statement, statements.parameters(**values)).all()
         try:
+            if begins:
+                wire.begin(driver)
             return wire.fetch(connection.connection, statement, values, prepared=_may_prepare(connection))
         except BaseException as error:
-            if not isinstance(error, Exception) or wire.is_lost(connection.connection.driver_connection):
+            if not isinstance(error, Exception) or wire.is_lost(driver):
                 connection.invalidate()
             raise
 

@@ -6,7 +6,7 @@ everything works without it: where it does not fit, SQLAlchemy and psycopg's cur
 
 What the cursor would have done, and what becomes of it here:
 
-    BEGIN                   never sent: in a transaction only after its first statement, which goes by SQLAlchemy
+    BEGIN                   sent as the cursor does; a transaction with settings of its own is left to SQLAlchemy
     failed transactions     left to SQLAlchemy, which says so
     pipeline mode           left to SQLAlchemy
     encodings other than    left to SQLAlchemy
@@ -108,6 +108,20 @@ def is_free(driver: object) -> bool:
 def is_in_transaction(driver: object) -> bool:
     """Return whether a driver connection is in a transaction that goes well."""
     return _is_fit(driver) and driver.pgconn.transaction_status == pq.TransactionStatus.INTRANS  # type: ignore[attr-defined] # of psycopg
+
+
+def begins_plainly(driver: object) -> bool:
+    """Return whether the next statement of a driver connection begins a transaction that has no settings of its own."""
+    return (
+        is_free(driver)
+        and not driver.autocommit  # type: ignore[attr-defined] # of psycopg
+        and driver.isolation_level is driver.read_only is driver.deferrable is None  # type: ignore[attr-defined] # ditto
+    )
+
+
+def begin(driver: Any) -> None:  # of psycopg
+    """Begin a transaction, which psycopg ends."""
+    _checked(_exchange(driver, lambda: driver.pgconn.send_query(b"BEGIN")))
 
 
 def is_lost(driver: object) -> bool:

@@ -85,10 +85,29 @@ def test_reads_and_writes_go_past_the_cursor(wired: Engine, keyring: KeyRing, we
     assert store.describe_secret("a") == written
 
 
-def test_the_first_statement_of_a_transaction_begins_it(
+def test_the_first_statement_begins_a_transaction(
+    wired: Engine, keyring: KeyRing, raw: psycopg.Connection, went_by_wire: list[str]
+) -> None:
+    """As psycopg would: one moment for all of it, nothing seen outside before the commit, nothing left after a roll back."""
+    store = SecretClient(wired, keyring)
+    store.set_secret("a", 1)
+    went_by_wire.clear()
+    with Session(wired) as session:
+        service = store.bind(session)
+        assert service.get_secret("a") == 1
+        began = session.execute(text("SELECT now()")).scalar_one()
+        service.set_secret("a", 2)
+        assert session.execute(text("SELECT now()")).scalar_one() == began
+        assert store.get_secret("a") == 1
+        session.rollback()
+        assert service.get_secret("a") == 1
+    assert len(went_by_wire) == 6
+
+
+def test_a_transaction_with_settings_is_begun_by_sqlalchemy(
     wired: Engine, keyring: KeyRing, went_by_wire: list[str]
 ) -> None:
-    """It goes by SQLAlchemy, and so isolation and rollback are what the caller asked for."""
+    """Its first statement goes by SQLAlchemy, and so isolation is what the caller asked for."""
     store = SecretClient(wired, keyring)
     store.set_secret("a", 1)
     went_by_wire.clear()
