@@ -43,6 +43,9 @@ class Head:
         return self.version if self.is_live else 0
 
 
+_NEVER_WRITTEN = Head()
+
+
 @dataclass(frozen=True, slots=True)
 class Heads:
     """The active data key of the namespace, the heads of some keys, and a moment after their last changes."""
@@ -53,7 +56,7 @@ class Heads:
 
     def of(self, key: Key) -> Head:
         """Return the head of a key, also of one that was never written."""
-        return self.by_key.get(key, Head())
+        return self.by_key.get(key, _NEVER_WRITTEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,7 @@ class SecretRepository(SecretReads):
             keys=[new.key for new in versions],
             versions=[new.version for new in versions],
             envelopes=[new.envelope for new in versions],
-            labels=[json.dumps(dict(new.labels)) for new in versions],
+            labels=[json.dumps(dict(new.labels)) if new.labels else "{}" for new in versions],
             expires_ats=[new.expires_at for new in versions],
             event_ids=[uuid4() for _ in versions],
             keeps_labels=keeps_labels,
