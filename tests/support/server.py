@@ -3,6 +3,12 @@
 SECRETSTORE_TEST_DATABASE_URL  a server where the role may create databases
 SECRETSTORE_TEST_SERVER        `container` or `embedded`: use this one or fail
 SECRETSTORE_TEST_IMAGE         the container's image
+SECRETSTORE_TEST_POOLER        `pgbouncer`: the databases of the tests are reached through a real PgBouncer in transaction
+                               mode (`pooler.py`); for tests/e2e.  What makes and drops databases, and what looks from
+                               outside at what the server does (`raw`), goes direct.  So do, by their nature: the
+                               embedded servers that tests start themselves; LISTEN, of which a pooler delivers nothing
+                               (the fixture `listening_cli`; a watch without it is tried in test_pooler.py); libpq's
+                               `options`, which PgBouncer refuses; and a login that PostgreSQL itself has to refuse.
 """
 
 import gc
@@ -11,13 +17,15 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from tests.support.pooler import running_pooler
 
 DEFAULT_IMAGE = "postgres:18-alpine"
 _COUNTER = itertools.count(1)
@@ -29,9 +37,11 @@ class ServerChoice:
 
     kind: str
     source: str
+    pooled: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kind} ({self.source})" if self.source else self.kind
+        name = f"{self.kind} ({self.source})" if self.source else self.kind
+        return f"{name}, through PgBouncer in transaction mode" if self.pooled else name
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,15 @@ class Server:
     """A running server and how to reach a database on it."""
 
     admin_url: str
+    pooler_url: str = ""
 
     def url(self, database: str, **changes: str) -> str:
-        """Return the URL of a database, with other libpq parameters where given."""
-        parameters = {**conninfo_to_dict(self.admin_url), "dbname": database, **changes}
-        name = quote(str(parameters.pop("dbname")), safe="")
-        return f"postgresql:///{name}?{urlencode({key: str(value) for key, value in parameters.items()})}"
+        """Return the URL of a database, with other libpq parameters where given; through the pooler if there is one."""
+        return _url_of(self.pooler_url or self.admin_url, database, changes)
+
+    def direct_url(self, database: str, **changes: str) -> str:
+        """Return the URL of a database past the pooler."""
+        return _url_of(self.admin_url, database, changes)
 
     def execute(self, statement: str) -> None:
         """Run one statement outside a transaction, past SQLAlchemy."""
@@ -62,8 +75,21 @@ class Server:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def _url_of(server_url: str, database: str, changes: dict[str, str]) -> str:
+    parameters = {**conninfo_to_dict(server_url), "dbname": database, **changes}
+    name = quote(str(parameters.pop("dbname")), safe="")
+    return f"postgresql:///{name}?{urlencode({key: str(value) for key, value in parameters.items()})}"
+
+
 def choose_server() -> ServerChoice:
     """Decide on a server without starting it."""
+    wanted = os.environ.get("SECRETSTORE_TEST_POOLER", "")
+    if wanted not in ("", "pgbouncer"):
+        raise ValueError("SECRETSTORE_TEST_POOLER knows only pgbouncer")
+    return replace(_choose_kind(), pooled=bool(wanted))
+
+
+def _choose_kind() -> ServerChoice:
     if os.environ.get("SECRETSTORE_TEST_DATABASE_URL"):
         return ServerChoice("url", "SECRETSTORE_TEST_DATABASE_URL")
     wanted = os.environ.get("SECRETSTORE_TEST_SERVER")
@@ -78,7 +104,16 @@ def choose_server() -> ServerChoice:
 
 @contextmanager
 def running_server(choice: ServerChoice) -> Iterator[Server]:
-    """Start the server of a choice and stop it afterwards."""
+    """Start the server of a choice, and its pooler, and stop them afterwards."""
+    with _running(choice) as server, ExitStack() as stack:
+        if choice.pooled:
+            yield replace(server, pooler_url=stack.enter_context(running_pooler(server.admin_url)))
+        else:
+            yield server
+
+
+@contextmanager
+def _running(choice: ServerChoice) -> Iterator[Server]:
     if choice.kind == "url":
         yield Server(os.environ["SECRETSTORE_TEST_DATABASE_URL"])
         return
