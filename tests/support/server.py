@@ -160,7 +160,9 @@ def _ask_docker(image: str) -> str:
 def _container(image: str) -> Iterator[Server]:
     from testcontainers.community.postgres import PostgresContainer
 
-    with PostgresContainer(image, username="postgres", password="only-for-tests", driver=None) as container:
+    made = PostgresContainer(image, username="postgres", password="only-for-tests", driver=None)
+    # Past the image's own volume, which lies on a disk.
+    with made.with_env("PGDATA", "/in-memory/data").with_tmpfs_mount("/in-memory") as container:
         yield Server(container.get_connection_url())
 
 
