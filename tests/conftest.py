@@ -85,7 +85,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def template(server: Server) -> Iterator[str]:
     """The name of a database with our tables, never connected to again."""
     with server.database() as name:
-        engine = make_engine(server.url(name))
+        engine = make_engine(server.direct_url(name))
         migrate.upgrade(engine)
         engine.dispose()
         yield name
@@ -127,9 +127,9 @@ def session(engine: Engine) -> Iterator[Session]:
 
 
 @pytest.fixture
-def raw(database_url: str) -> Iterator[psycopg.Connection]:
-    """A plain connection in autocommit, past SQLAlchemy and the library."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def raw(server: Server, database: str) -> Iterator[psycopg.Connection]:
+    """A plain connection in autocommit, past SQLAlchemy, the library and a pooler."""
+    with psycopg.connect(server.direct_url(database), autocommit=True) as connection:
         yield connection
 
 
