@@ -22,6 +22,7 @@ def connect(
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
     notify: Notify | None = None,
+    retry_seconds: float | None = None,
 ) -> SecretClient:
     """Return a client; what is not given comes from `SECRETSTORE_…` variables.
 
@@ -29,7 +30,9 @@ def connect(
     started, brought up to date, and stopped by `close`.  Otherwise nothing connects before the first call.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
     """
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify)
+    settings = load_settings(
+        database_url=url, namespace=namespace, actor=actor, notify=notify, retry_seconds=retry_seconds
+    )
     database, opened = _open(settings, keyring)
     engine = make_engine(database.url)
 
@@ -44,6 +47,7 @@ def connect(
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
+        retry_seconds=settings.retry_seconds,
         on_close=close,
     )
 
@@ -56,9 +60,12 @@ async def connect_async(
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
     notify: Notify | None = None,
+    retry_seconds: float | None = None,
 ) -> AsyncSecretClient:
     """Return an async client; see `connect`."""
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify)
+    settings = load_settings(
+        database_url=url, namespace=namespace, actor=actor, notify=notify, retry_seconds=retry_seconds
+    )
     database, opened = await asyncio.to_thread(_open, settings, keyring)
     engine = make_async_engine(database.url)
 
@@ -73,6 +80,7 @@ async def connect_async(
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
+        retry_seconds=settings.retry_seconds,
         on_close=close,
     )
 

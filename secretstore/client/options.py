@@ -1,15 +1,21 @@
 """What a client and its siblings on other namespaces have in common."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
 
+from secretstore.client.retrying import Retrying, Trial, Written
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Namespace, parse_namespace
 from secretstore.orm.repository import SecretRepository
 from secretstore.service import SecretService
 from secretstore.service.data_keys import PatientKeyRing
 from secretstore.service.synchronous import Notify
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class RingCheck:
@@ -28,6 +34,7 @@ class ClientOptions:
     actor: str | None
     max_value_bytes: int
     notify: Notify
+    retrying: Retrying
     ring_check: RingCheck = field(default_factory=RingCheck)
 
     def __post_init__(self) -> None:
@@ -44,14 +51,33 @@ class ClientOptions:
 
     def service(self, session: Session) -> SecretService:
         """Return a service in the caller's transaction, where a key server is waited for."""
-        return self._service(session, self.keyring)
+        return self._service(self._repository(session), self.keyring)
 
     def patient_service(self, session: Session) -> SecretService:
         """Return a service in a transaction of ours, where it is not."""
-        return self._service(session, PatientKeyRing(self.keyring))
+        return self._service(self._repository(session), PatientKeyRing(self.keyring))
 
-    def _service(self, session: Session, keyring: KeyRing | PatientKeyRing) -> SecretService:
-        repository = SecretRepository(session, namespace=self.namespace)
+    def call(
+        self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Trial[T]:
+        """Return a call of a method of the service, to be made in a transaction of ours."""
+
+        def work(session: Session, written: Written) -> T:
+            repository = self._repository(session)
+            answer = method(self._service(repository, PatientKeyRing(self.keyring)), *args, **kwargs)
+            written.event_id = repository.last_event_id
+            return answer
+
+        return Trial(work, self.parsed_namespace, self.retrying)
+
+    def step(self, do: Callable[[Session], T], *, is_repeatable: bool) -> Trial[T]:
+        """Return anything else that is done in a transaction of ours."""
+        return Trial(lambda session, _: do(session), self.parsed_namespace, self.retrying, is_repeatable=is_repeatable)
+
+    def _repository(self, session: Session) -> SecretRepository:
+        return SecretRepository(session, namespace=self.namespace)
+
+    def _service(self, repository: SecretRepository, keyring: KeyRing | PatientKeyRing) -> SecretService:
         return SecretService(
             repository, keyring, actor=self.actor, max_value_bytes=self.max_value_bytes, notify=self.notify
         )

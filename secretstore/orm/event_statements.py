@@ -8,13 +8,16 @@ from sqlalchemy import (
     Executable,
     ScalarSelect,
     Text,
+    Uuid,
     and_,
     case,
     func,
     literal,
     select,
+    text,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from secretstore.orm.models import ChangeEvent
 from secretstore.orm.statements import in_namespace, parameter
@@ -103,6 +106,32 @@ def select_page_of_changes() -> Executable:
         .order_by(_EVENT.seq)
         .limit(parameter("limit", BigInteger))
     )
+
+
+@cache
+def claim_event() -> Executable:
+    """Record an event under an id, and answer with the id if no committed transaction has; waits for one under way."""
+    nothing = literal("", literal_execute=True)
+    row = {
+        "namespace": parameter("namespace", Text),
+        "id": parameter("event_id", Uuid),
+        **dict.fromkeys(("key", "action", "actor"), nothing),
+        "version": literal(0, literal_execute=True),
+        "occurred_at": func.now(),
+    }
+    return insert(ChangeEvent).values(row).on_conflict_do_nothing().returning(_EVENT.id)
+
+
+@cache
+def propagate_settings() -> Executable:
+    """Let the settings of this transaction hold on every node of a Citus cluster; elsewhere it does nothing."""
+    return text("SET LOCAL citus.propagate_set_commands = 'local'")
+
+
+@cache
+def limit_waiting() -> Executable:
+    """Wait for a lock no longer than two seconds in this transaction."""
+    return text("SET LOCAL lock_timeout = '2s'")
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import Executable, Result, Row
 from sqlalchemy.orm import Session
@@ -178,6 +178,8 @@ class SecretRepository:
     def __init__(self, session: Session, *, namespace: str = "default") -> None:
         self.session = session
         self.namespace: Namespace = parse_namespace(namespace)
+        # Of an event of this transaction: whether it was committed is asked by it, where the answer to COMMIT was lost.
+        self.last_event_id: UUID | None = None
 
     def find_value(self, key: Key, version: int | None = None) -> StoredValue | None:
         """Return the envelope of a secret that is there, in its current or a given version."""
@@ -264,6 +266,7 @@ class SecretRepository:
         the labels are those of new secrets only.
         With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
+        event_ids = {new.key: uuid4() for new in versions}
         rows = self._execute(
             write_statements.write_secrets() if times is None else write_statements.import_secrets(),
             keys=[new.key for new in versions],
@@ -271,14 +274,17 @@ class SecretRepository:
             envelopes=[new.envelope for new in versions],
             labels=[json.dumps(dict(new.labels)) for new in versions],
             expires_ats=[new.expires_at for new in versions],
-            event_ids=[uuid4() for _ in versions],
+            event_ids=list(event_ids.values()),
             keeps_labels=keeps_labels,
             was_deleted=was_deleted,
             actor=actor,
             moment=moment,
             **({"is_locked": is_locked} if times is None else _arrays_of(times)),
         )
-        return [_info(row) for row in rows]
+        infos = [_info(row) for row in rows]
+        if infos:
+            self.last_event_id = event_ids[Key(infos[0].key)]
+        return infos
 
     def lock(self, keys: Sequence[Key]) -> LockedHeads | None:
         """Lock those secrets that were ever written; None where none of them was."""
@@ -306,15 +312,19 @@ class SecretRepository:
 
     def destroy(self, key: Key, versions: Sequence[int], *, moment: datetime, actor: str | None) -> list[int]:
         """Remove the envelopes of some versions of a locked secret, and return which were still there."""
+        event_ids = {version: uuid4() for version in versions}
         rows = self._execute(
             write_statements.destroy_versions(),
             key=key,
-            versions=list(versions),
-            event_ids=[uuid4() for _ in versions],
+            versions=list(event_ids),
+            event_ids=list(event_ids.values()),
             moment=moment,
             actor=actor,
         )
-        return sorted(rows.scalars())
+        destroyed: list[int] = sorted(rows.scalars())
+        if destroyed:
+            self.last_event_id = event_ids[destroyed[0]]
+        return destroyed
 
     def prune(self, up_to: Mapping[Key, int]) -> int:
         """Remove the versions of each key up to a number, and return how many there were."""
@@ -346,8 +356,12 @@ class SecretRepository:
         return moment
 
     def _change(self, statement: Executable, keys: Sequence[Key], **parameters: object) -> list[SecretInfo]:
-        rows = self._execute(statement, keys=list(keys), event_ids=[uuid4() for _ in keys], **parameters)
-        return [_info(row) for row in rows]
+        event_ids = {key: uuid4() for key in keys}
+        rows = self._execute(statement, keys=list(event_ids), event_ids=list(event_ids.values()), **parameters)
+        infos = [_info(row) for row in rows]
+        if infos:
+            self.last_event_id = event_ids[Key(infos[0].key)]
+        return infos
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self.session, statement, namespace=self.namespace, **parameters)
