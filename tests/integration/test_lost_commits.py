@@ -38,7 +38,8 @@ CALLS: dict[str, tuple[Call, object, list[tuple[str, int, str]]]] = {
     "destroy": (lambda face: face.destroy_versions("a", iter([1])), 1, [("a", 1, "destroy")]),
     "purge": (lambda face: face.purge_secret("a"), True, [("a", 2, "purge")]),
 }
-FAULTS = pytest.mark.parametrize("fault", ["before", "after"])
+FAULTS: tuple[Fault, ...] = ("before", "after")
+EACH_FAULT = pytest.mark.parametrize("fault", FAULTS)
 
 
 @pytest.fixture
@@ -65,9 +66,11 @@ def events(raw: psycopg.Connection) -> list[tuple[str, int, str]]:
     return [tuple(row) for row in found[3:]]
 
 
-@FAULTS
+@EACH_FAULT
 @pytest.mark.parametrize("call", CALLS)
-def test_a_change_is_made_once(door: Door, face: Face, raw: psycopg.Connection, call: str, fault: Fault) -> None:
+def test_a_change_is_made_once(  # noqa: PLR0917 - fixtures and parameters
+    door: Door, face: Face, raw: psycopg.Connection, call: str, fault: Fault
+) -> None:
     """Whether the COMMIT or its answer was lost: one change, and the answer that an undisturbed call gives."""
     act, answer, changes = CALLS[call]
     door.break_next_commit(fault)
@@ -77,7 +80,7 @@ def test_a_change_is_made_once(door: Door, face: Face, raw: psycopg.Connection, 
     assert events(raw) == changes
 
 
-@FAULTS
+@EACH_FAULT
 def test_what_is_only_read_is_read_again(door: Door, face: Face, fault: Fault) -> None:
     """Of a transaction that wrote nothing nobody has to know whether it was committed."""
     face.get_secret("a")
@@ -97,7 +100,7 @@ def test_a_commit_that_is_still_under_way_is_waited_for(door: Door, face: Face, 
     assert events(raw) == [("a", 3, "set")]
 
 
-@FAULTS
+@EACH_FAULT
 def test_a_client_that_never_retries_says_that_it_does_not_know(
     door: Door, face: Face, raw: psycopg.Connection, fault: Fault
 ) -> None:
@@ -109,7 +112,7 @@ def test_a_client_that_never_retries_says_that_it_does_not_know(
     assert len(events(raw)) == (1 if fault == "after" else 0)
 
 
-@FAULTS
+@EACH_FAULT
 def test_a_step_in_doubt_is_not_repeated(door: Door, face: Face, keyring: KeyRing, fault: Fault) -> None:
     """A change of keys whose COMMIT is in doubt is an error, and goes on well when it is begun again."""
     keys = face._made().keys
@@ -122,8 +125,8 @@ def test_a_step_in_doubt_is_not_repeated(door: Door, face: Face, keyring: KeyRin
 
 def test_nothing_is_left_of_asking(door: Door, face: Face, store: SecretClient, raw: psycopg.Connection) -> None:
     """To ask for a change leaves no change behind, and no number is wasted."""
-    for fault in ("before", "after"):
-        door.break_next_commit(fault)  # type: ignore[arg-type] # one of them
+    for fault in FAULTS:
+        door.break_next_commit(fault)
         face.set_secret("a", fault)
     assert [change.seq for change in store.list_changes()] == list(range(1, 6))
     assert number(raw, "SELECT count(*) FROM secretstore.change_event WHERE version = 0") == 0
