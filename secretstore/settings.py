@@ -46,7 +46,7 @@ class Settings(_FromEnvironment):
     namespace: str = Field("default", description="the namespace of calls that name none")
     keys: SecretStr | None = Field(None, description="master keys as id:base64,…, ARNs of KMS keys, vault:// URLs")
     actor: str | None = Field(None, description="who is recorded as having made a change; else the database role")
-    notify: Literal["transaction", "off"] = Field(
+    notify: Literal["transaction", "after_commit", "off"] = Field(
         "transaction", description="whether other processes are told of a change when it is committed"
     )
     retry_seconds: float = Field(

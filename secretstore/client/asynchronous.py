@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from secretstore.client.keys import AsyncKeys, unseen
+from secretstore.client.notifying import AsyncNotifier
 from secretstore.client.options import ClientOptions
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch_async
@@ -58,9 +59,10 @@ class AsyncSecretClient(AsyncSecretMethods):
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.engine = engine
-        self._options = ClientOptions(
-            keyring, namespace, actor, max_value_bytes, notify, Retrying(checked_seconds(retry_seconds))
-        )
+        self._notifier = AsyncNotifier(engine) if notify == "after_commit" else None
+        tell = None if self._notifier is None else self._notifier.add
+        retrying = Retrying(checked_seconds(retry_seconds))
+        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
         self._on_close = on_close
 
     def bind(self, session: AsyncSession) -> AsyncSecretService:
@@ -73,6 +75,7 @@ class AsyncSecretClient(AsyncSecretMethods):
             actor=options.actor,
             max_value_bytes=options.max_value_bytes,
             notify=options.notify,
+            on_change=options.on_change(session.sync_session),
         )
 
     def namespace(self, namespace: str) -> "AsyncSecretClient":
@@ -191,6 +194,8 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""
+        if self._notifier is not None:
+            await self._notifier.flush()
         if self._on_close is not None:
             await self._on_close()
 

@@ -11,6 +11,7 @@ from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Namespace, parse_namespace
 from secretstore.orm.repository import SecretRepository
 from secretstore.service import SecretService
+from secretstore.service.committed import OnChange, after_commit
 from secretstore.service.data_keys import PatientKeyRing
 from secretstore.service.synchronous import Notify
 
@@ -35,6 +36,8 @@ class ClientOptions:
     max_value_bytes: int
     notify: Notify
     retrying: Retrying
+    # Is told of every change of this process once it is committed.
+    tell: OnChange | None = None
     ring_check: RingCheck = field(default_factory=RingCheck)
 
     def __post_init__(self) -> None:
@@ -51,11 +54,15 @@ class ClientOptions:
 
     def service(self, session: Session) -> SecretService:
         """Return a service in the caller's transaction, where a key server is waited for."""
-        return self._service(self._repository(session), self.keyring)
+        return self._service(self._repository(session), self.keyring, self.on_change(session))
+
+    def on_change(self, session: Session) -> OnChange | None:
+        """Return what a service on a caller's session calls for each change."""
+        return None if self.tell is None else after_commit(session, self.tell)
 
     def patient_service(self, session: Session) -> SecretService:
         """Return a service in a transaction of ours, where it is not."""
-        return self._service(self._repository(session), PatientKeyRing(self.keyring))
+        return self._service(self._repository(session), PatientKeyRing(self.keyring), lambda _: None)
 
     def call(
         self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -64,11 +71,12 @@ class ClientOptions:
 
         def work(session: Session, written: Written) -> T:
             repository = self._repository(session)
-            answer = method(self._service(repository, PatientKeyRing(self.keyring)), *args, **kwargs)
+            service = self._service(repository, PatientKeyRing(self.keyring), written.changes.append)
+            answer = method(service, *args, **kwargs)
             written.event_id = repository.last_event_id
             return answer
 
-        return Trial(work, self.parsed_namespace, self.retrying)
+        return Trial(work, self.parsed_namespace, self.retrying, tell=self.tell)
 
     def step(self, do: Callable[[Session], T], *, is_repeatable: bool) -> Trial[T]:
         """Return anything else that is done in a transaction of ours."""
@@ -77,7 +85,14 @@ class ClientOptions:
     def _repository(self, session: Session) -> SecretRepository:
         return SecretRepository(session, namespace=self.namespace)
 
-    def _service(self, repository: SecretRepository, keyring: KeyRing | PatientKeyRing) -> SecretService:
+    def _service(
+        self, repository: SecretRepository, keyring: KeyRing | PatientKeyRing, on_change: OnChange | None
+    ) -> SecretService:
         return SecretService(
-            repository, keyring, actor=self.actor, max_value_bytes=self.max_value_bytes, notify=self.notify
+            repository,
+            keyring,
+            actor=self.actor,
+            max_value_bytes=self.max_value_bytes,
+            notify=self.notify,
+            on_change=on_change,
         )

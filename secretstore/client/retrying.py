@@ -17,6 +17,7 @@ from secretstore.client.patience import Patience
 from secretstore.domain.names import Namespace
 from secretstore.errors import SecretStoreError, StoreUnavailableError
 from secretstore.orm.event_repository import EventRepository
+from secretstore.service.committed import Changed, OnChange
 
 T = TypeVar("T")
 
@@ -26,9 +27,10 @@ RETRY_SECONDS = 30.0
 
 @dataclass(slots=True)
 class Written:
-    """What a transaction has written: an event by which it can be known again; None where it was only a read."""
+    """What a transaction has written, and an event by which it can be known again; None where it was only a read."""
 
     event_id: UUID | None = None
+    changes: list[Changed] = field(default_factory=list)
 
 
 Work = Callable[[Session, Written], T]
@@ -54,10 +56,19 @@ class Trial(Generic[T]):
     `is_repeatable` says that it may run twice, if its first COMMIT is in doubt and it wrote no event.
     """
 
-    def __init__(self, work: Work[T], namespace: Namespace, retrying: Retrying, *, is_repeatable: bool = True) -> None:
+    def __init__(
+        self,
+        work: Work[T],
+        namespace: Namespace,
+        retrying: Retrying,
+        *,
+        tell: OnChange | None = None,
+        is_repeatable: bool = True,
+    ) -> None:
         self._work = work
         self._namespace = namespace
         self._retrying = retrying
+        self._tell = tell
         self._is_repeatable = is_repeatable
         self._patience = Patience(retrying.seconds, chance=retrying.chance)
         self._written = Written()
@@ -85,8 +96,11 @@ class Trial(Generic[T]):
         return self.is_in_doubt
 
     def end(self) -> T:
-        """Return the answer, now that it is committed."""
+        """Tell of what was changed, and return the answer, now that it is committed."""
         self._retrying.has_reached = True
+        if self._tell is not None:
+            for change in self._written.changes:
+                self._tell(change)
         return cast("T", self._answer)
 
     def pause_after(self, error: SecretStoreError) -> float:

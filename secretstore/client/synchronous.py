@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from secretstore.client.keys import Keys, unseen
 from secretstore.client.methods import SecretMethods
+from secretstore.client.notifying import Notifier
 from secretstore.client.options import ClientOptions
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch
@@ -57,9 +58,10 @@ class SecretClient(SecretMethods):
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.engine = engine
-        self._options = ClientOptions(
-            keyring, namespace, actor, max_value_bytes, notify, Retrying(checked_seconds(retry_seconds))
-        )
+        self._notifier = Notifier(engine) if notify == "after_commit" else None
+        tell = None if self._notifier is None else self._notifier.add
+        retrying = Retrying(checked_seconds(retry_seconds))
+        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
         self._on_close = on_close
 
     def bind(self, session: Session) -> SecretService:
@@ -195,7 +197,9 @@ class SecretClient(SecretMethods):
         return self.engine.execution_options(isolation_level="READ COMMITTED")
 
     def close(self) -> None:
-        """Close what `connect` opened; an engine that was given stays as it is."""
+        """Close what `connect` opened, once notices are sent; an engine that was given stays as it is."""
+        if self._notifier is not None:
+            self._notifier.flush()
         if self._on_close is not None:
             self._on_close()
 

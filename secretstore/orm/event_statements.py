@@ -3,6 +3,7 @@
 from functools import cache
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Executable,
@@ -138,3 +139,10 @@ def limit_waiting() -> Executable:
 def notify() -> Executable:
     """Hint to listeners that something changes when this transaction commits."""
     return select(func.pg_notify(parameter("channel", Text), parameter("payload", Text)))
+
+
+@cache
+def notify_all() -> Executable:
+    """Send many notices; outside a transaction they are sent at once."""
+    payloads = func.unnest(parameter("payloads", ARRAY(Text))).column_valued("payload")
+    return select(func.pg_notify(parameter("channel", Text), payloads))

@@ -12,6 +12,7 @@ from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.orm.repository import SecretRepository
 from secretstore.service.checks import checked_time, kept
+from secretstore.service.committed import OnChange
 from secretstore.service.data_keys import KeyServerCall, PatientKeyRing
 from secretstore.service.reading import PastSecrets, SecretReader
 from secretstore.service.synchronous import Notify, SecretService
@@ -294,11 +295,14 @@ class AsyncSecretService(AsyncSecretMethods):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
+        on_change: OnChange | None = None,
     ) -> None:
         self._session = session
         repository = SecretRepository(session.sync_session, namespace=namespace)
         patient = PatientKeyRing(keyring)
-        self._service = SecretService(repository, patient, actor=actor, max_value_bytes=max_value_bytes, notify=notify)
+        self._service = SecretService(
+            repository, patient, actor=actor, max_value_bytes=max_value_bytes, notify=notify, on_change=on_change
+        )
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
