@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from secretstore import AsyncSecretClient, KeyRing, SecretClient, SecretRepository, SecretService, connect
+from secretstore import AsyncSecretClient, KeyRing, SecretClient, SecretRepository, SecretService
 from secretstore.client import notifying
 from secretstore.client.notifying import Gathered
 from secretstore.domain.names import Key, Namespace
@@ -218,14 +218,24 @@ def test_notices_that_cannot_be_sent_are_dropped(
     assert [change.key for change in telling.list_changes()] == ["a", "lost"]
 
 
-def test_closing_waits_for_notices(
-    database_url: str, keyring: KeyRing, listening: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+_CLOSE = """
+import os, sys
+from secretstore import connect
+with connect(sys.argv[1]) as client:
+    for place in range(10):
+        client.set_secret(f"k{place}", 1)
+os._exit(0)
+"""
+
+
+def test_closing_waits_for_notices(database_url: str, master_key: str, listening: psycopg.Connection) -> None:
     """The setting is read, and what was written last is told of before the client is gone."""
-    monkeypatch.setenv("SECRETSTORE_NOTIFY", "after_commit")
-    with connect(database_url, keyring=keyring) as client:
-        for place in range(10):
-            client.set_secret(f"k{place}", 1)
+    subprocess.run(
+        [sys.executable, "-c", _CLOSE, database_url],
+        env={**os.environ, "SECRETSTORE_KEYS": master_key, "SECRETSTORE_NOTIFY": "after_commit"},
+        timeout=60,
+        check=True,
+    )
     notices = [json.loads(notice.payload) for notice in listening.notifies(timeout=0.5)]
     assert keys_of(notices) == {f"k{place}" for place in range(10)}
 
