@@ -14,7 +14,7 @@ from secretstore.service.typed import MAX_VALUE_BYTES
 from secretstore.settings import Settings, load_settings
 
 
-def connect(
+def connect(  # noqa: PLR0913 - each is a setting
     url: str | None = None,
     *,
     namespace: str | None = None,
@@ -24,6 +24,7 @@ def connect(
     notify: Notify | None = None,
     prepared_statements: bool | None = None,
     libpq: bool | None = None,
+    retry_seconds: float | None = None,
 ) -> SecretClient:
     """Return a client; what is not given comes from `SECRETSTORE_…` variables.
 
@@ -40,6 +41,7 @@ def connect(
         notify=notify,
         prepared_statements=prepared_statements,
         libpq=libpq,
+        retry_seconds=retry_seconds,
     )
     database, opened = _open(settings, keyring)
     engine = make_engine(database.url, **_engine_options(settings, database))
@@ -55,11 +57,12 @@ def connect(
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
+        retry_seconds=settings.retry_seconds,
         on_close=close,
     )
 
 
-async def connect_async(
+async def connect_async(  # noqa: PLR0913 - ditto
     url: str | None = None,
     *,
     namespace: str | None = None,
@@ -69,6 +72,7 @@ async def connect_async(
     notify: Notify | None = None,
     prepared_statements: bool | None = None,
     libpq: bool | None = None,
+    retry_seconds: float | None = None,
 ) -> AsyncSecretClient:
     """Return an async client; see `connect`."""
     settings = load_settings(
@@ -78,6 +82,7 @@ async def connect_async(
         notify=notify,
         prepared_statements=prepared_statements,
         libpq=libpq,
+        retry_seconds=retry_seconds,
     )
     database, opened = await asyncio.to_thread(_open, settings, keyring)
     engine = make_async_engine(database.url, **_engine_options(settings, database))
@@ -93,6 +98,7 @@ async def connect_async(
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
+        retry_seconds=settings.retry_seconds,
         on_close=close,
     )
 

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from secretstore.client.retrying import RETRY_SECONDS
 from secretstore.crypto.local import read_key_files
 from secretstore.errors import ConfigurationError
 
@@ -45,7 +46,7 @@ class Settings(_FromEnvironment):
     namespace: str = Field("default", description="the namespace of calls that name none")
     keys: SecretStr | None = Field(None, description="master keys as id:base64,…, ARNs of KMS keys, vault:// URLs")
     actor: str | None = Field(None, description="who is recorded as having made a change; else the database role")
-    notify: Literal["transaction", "off"] = Field(
+    notify: Literal["transaction", "after_commit", "off"] = Field(
         "transaction", description="whether other processes are told of a change when it is committed"
     )
     prepared_statements: bool | None = Field(
@@ -56,6 +57,12 @@ class Settings(_FromEnvironment):
     libpq: bool = Field(
         True,  # noqa: FBT003 - pydantic's way to give a default
         description="whether the statements of every read and write go past psycopg's cursor",
+    )
+    retry_seconds: float = Field(
+        RETRY_SECONDS,
+        ge=0,
+        allow_inf_nan=False,
+        description="for how long a call is tried again where that may help; 0: never",
     )
     format: Literal["table", "json", "yaml"] | None = Field(None, description="how the command line prints data")
 

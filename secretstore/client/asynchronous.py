@@ -7,18 +7,21 @@ from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
 from secretstore.client.keys import AsyncKeys, unseen
+from secretstore.client.notifying import AsyncNotifier
 from secretstore.client.options import ClientOptions
+from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
+from secretstore.errors import SecretStoreError
 from secretstore.orm.listening import listening_async
 from secretstore.orm.reads import Page
 from secretstore.orm.translate import translated
@@ -26,11 +29,11 @@ from secretstore.service import AsyncSecretService, SecretService, applying
 from secretstore.service.applying import OnProgress
 from secretstore.service.asynchronous import AsyncSecretMethods
 from secretstore.service.changes import ChangeReader
-from secretstore.service.checks import checked_time, parse_page
+from secretstore.service.checks import checked_seconds, checked_time, parse_page
 from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
-from secretstore.service.flows import Flow, Outside
+from secretstore.service.flows import Flow, InTransaction, Outside
 from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
@@ -54,10 +57,14 @@ class AsyncSecretClient(AsyncSecretMethods):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
+        retry_seconds: float = RETRY_SECONDS,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.engine = engine
-        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify)
+        self._notifier = AsyncNotifier(engine) if notify == "after_commit" else None
+        tell = None if self._notifier is None else self._notifier.add
+        retrying = Retrying(checked_seconds(retry_seconds))
+        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
         self._reader = self._options.pooled_reader(engine.sync_engine)
         self._on_close = on_close
 
@@ -71,6 +78,7 @@ class AsyncSecretClient(AsyncSecretMethods):
             actor=options.actor,
             max_value_bytes=options.max_value_bytes,
             notify=options.notify,
+            on_change=options.on_change(session.sync_session),
         )
 
     def namespace(self, namespace: str) -> "AsyncSecretClient":
@@ -156,13 +164,13 @@ class AsyncSecretClient(AsyncSecretMethods):
     async def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
         """See `SecretClient.list_changes`."""
         reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
-        page = await self._read_committed(lambda session: reader.read(session, after, limit))
+        page = await self._committed(lambda session: reader.read(session, after, limit))
         return list(page.changes)
 
     async def last_change_number(self) -> int:
         """See `SecretClient.last_change_number`."""
         reader = ChangeReader(self._options.parsed_namespace, parse_prefix(""))
-        return await self._read_committed(reader.start)
+        return await self._committed(reader.start)
 
     async def watch(
         self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
@@ -177,13 +185,21 @@ class AsyncSecretClient(AsyncSecretMethods):
                     yield change
 
     async def _read_committed(self, do: Callable[[Session], T]) -> T:
-        engine = self.engine.execution_options(isolation_level="READ COMMITTED")
         with translated():
-            async with AsyncSession(engine) as session, session.begin():
+            async with AsyncSession(self._committed_engine) as session, session.begin():
                 return await session.run_sync(do)
+
+    async def _committed(self, do: Callable[[Session], T]) -> T:
+        return await self._transact(self._options.step(do, is_repeatable=True), self._committed_engine)
+
+    @property
+    def _committed_engine(self) -> AsyncEngine:
+        return self.engine.execution_options(isolation_level="READ COMMITTED")
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""
+        if self._notifier is not None:
+            await self._notifier.flush()
         if self._on_close is not None:
             await self._on_close()
 
@@ -199,33 +215,43 @@ class AsyncSecretClient(AsyncSecretMethods):
         return f"AsyncSecretClient(namespace={self._options.namespace!r})"
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._with_keys(
-            lambda: self._in_transaction(lambda lent: method(self._options.patient_service(lent), *args, **kwargs))
-        )
-
-    async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if kwargs.get("resolve"):
-            return await self._run(method, *args, **kwargs)
-        return await self._with_keys(lambda: greenlet_spawn(lambda: method(self._reader, *args, **kwargs)))
-
-    async def _with_keys(self, do: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await do()
+                return await self._transact(self._options.call(method, *args, **kwargs), self.engine)
             except KeyServerCall as needed:
                 make = needed.make
             await self._check_ring()
             await asyncio.to_thread(make)
+
+    async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        # References are followed in one transaction.
+        if not kwargs.get("resolve"):
+            with self._options.may_fail():
+                return await greenlet_spawn(lambda: method(self._reader, *args, **kwargs))
+        return await self._run(method, *args, **kwargs)
 
     async def _check_ring(self) -> None:
         if not self._options.ring_check.passed:
             await self.keys.check_complete()
             self._options.ring_check.passed = True
 
-    async def _in_transaction(self, do: Callable[[Session], T]) -> T:
+    async def _transact(self, trial: Trial[T], engine: AsyncEngine) -> T:
+        while True:
+            try:
+                if trial.is_in_doubt and await self._was_committed(trial):
+                    return trial.end()
+                with translated():
+                    async with AsyncSession(engine) as session, session.begin():
+                        await session.run_sync(trial.run)
+                return trial.end()
+            except SecretStoreError as error:
+                failure = error
+            await asyncio.sleep(trial.pause_after(failure))
+
+    async def _was_committed(self, trial: Trial[Any]) -> bool:
         with translated():
-            async with AsyncSession(self.engine) as session, session.begin():
-                return await session.run_sync(do)
+            async with AsyncSession(self._committed_engine) as session:
+                return await session.run_sync(trial.was_committed)
 
     async def _drive(self, flow: Flow[T]) -> T:
         answer = None
@@ -234,5 +260,9 @@ class AsyncSecretClient(AsyncSecretMethods):
                 step = flow.send(answer)
             except StopIteration as end:
                 return cast("T", end.value)
-            waiting = asyncio.to_thread(step.do) if isinstance(step, Outside) else self._in_transaction(step.do)
+            waiting = asyncio.to_thread(step.do) if isinstance(step, Outside) else self._step(step)
             answer = await waiting
+
+    async def _step(self, step: InTransaction) -> Any:  # the flow knows what its own step returns
+        # Whether a step was committed cannot be asked, and it may be one that must not run twice.
+        return await self._transact(self._options.step(step.do, is_repeatable=False), self.engine)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Executable, Result
 from sqlalchemy.orm import Session
@@ -47,6 +48,15 @@ class EventRepository:
             limit=limit,
         )
         return [Change(**row._asdict()) for row in rows]
+
+    def was_recorded(self, event_id: UUID) -> bool:
+        """Return whether the transaction that wrote an event was committed; waits a little while it is under way.
+
+        Where it was not, it never will be.  The caller's transaction has to be rolled back.
+        """
+        execute(self._session, statements.propagate_settings())
+        execute(self._session, statements.limit_waiting())
+        return self._execute(statements.claim_event(), event_id=event_id).scalar_one_or_none() is None
 
     def notify(self, **named: object) -> None:
         """Hint to listeners that something changes in the namespace when this transaction commits."""

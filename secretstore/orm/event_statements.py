@@ -3,17 +3,21 @@
 from functools import cache
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Executable,
     ScalarSelect,
     Text,
+    Uuid,
     and_,
     case,
     func,
     select,
+    text,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from secretstore.orm.models import ChangeEvent
 from secretstore.orm.statements import constant, in_namespace, parameter
@@ -105,6 +109,39 @@ def select_page_of_changes() -> Executable:
 
 
 @cache
+def claim_event() -> Executable:
+    """Record an event under an id, and answer with the id if no committed transaction has; waits for one under way."""
+    nothing = constant("")
+    row = {
+        "namespace": parameter("namespace", Text),
+        "id": parameter("event_id", Uuid),
+        **dict.fromkeys(("key", "action", "actor"), nothing),
+        "version": constant(0),
+        "occurred_at": func.now(),
+    }
+    return insert(ChangeEvent).values(row).on_conflict_do_nothing().returning(_EVENT.id)
+
+
+@cache
+def propagate_settings() -> Executable:
+    """Let the settings of this transaction hold on every node of a Citus cluster; elsewhere it does nothing."""
+    return text("SET LOCAL citus.propagate_set_commands = 'local'")
+
+
+@cache
+def limit_waiting() -> Executable:
+    """Wait for a lock no longer than two seconds in this transaction."""
+    return text("SET LOCAL lock_timeout = '2s'")
+
+
+@cache
 def notify() -> Executable:
     """Hint to listeners that something changes when this transaction commits."""
     return select(func.pg_notify(parameter("channel", Text), parameter("payload", Text)))
+
+
+@cache
+def notify_all() -> Executable:
+    """Send many notices; outside a transaction they are sent at once."""
+    payloads = func.unnest(parameter("payloads", ARRAY(Text))).column_valued("payload")
+    return select(func.pg_notify(parameter("channel", Text), payloads))

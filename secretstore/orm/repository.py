@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import Executable, Result, Row
 from sqlalchemy.orm import Session
@@ -146,6 +146,8 @@ class SecretRepository(SecretReads):
     def __init__(self, session: Session, *, namespace: str = "default") -> None:
         self.session = session
         self.namespace: Namespace = parse_namespace(namespace)
+        # Of an event of this transaction: whether it was committed is asked by it, where the answer to COMMIT was lost.
+        self.last_event_id: UUID | None = None
 
     def find_stored(self, keys: Sequence[Key]) -> dict[Key, StoredSecret]:
         """Return those secrets that were ever written, deleted and expired ones too."""
@@ -209,6 +211,7 @@ class SecretRepository(SecretReads):
         the labels are those of new secrets only.
         With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
+        event_ids = {new.key: uuid4() for new in versions}
         rows = self._fetch(
             write_statements.write_secrets() if times is None else write_statements.import_secrets(),
             keys=[new.key for new in versions],
@@ -216,14 +219,17 @@ class SecretRepository(SecretReads):
             envelopes=[new.envelope for new in versions],
             labels=[json.dumps(dict(new.labels)) if new.labels else "{}" for new in versions],
             expires_ats=[new.expires_at for new in versions],
-            event_ids=[uuid4() for _ in versions],
+            event_ids=list(event_ids.values()),
             keeps_labels=keeps_labels,
             was_deleted=was_deleted,
             actor=actor,
             moment=moment,
             **({"is_locked": is_locked} if times is None else _arrays_of(times)),
         )
-        return [info_of(row) for row in rows]
+        infos = [info_of(row) for row in rows]
+        if infos:
+            self.last_event_id = event_ids[Key(infos[0].key)]
+        return infos
 
     def lock(self, keys: Sequence[Key]) -> LockedHeads | None:
         """Lock those secrets that were ever written; None where none of them was."""
@@ -251,15 +257,19 @@ class SecretRepository(SecretReads):
 
     def destroy(self, key: Key, versions: Sequence[int], *, moment: datetime, actor: str | None) -> list[int]:
         """Remove the envelopes of some versions of a locked secret, and return which were still there."""
+        event_ids = {version: uuid4() for version in versions}
         rows = self._execute(
             write_statements.destroy_versions(),
             key=key,
-            versions=list(versions),
-            event_ids=[uuid4() for _ in versions],
+            versions=list(event_ids),
+            event_ids=list(event_ids.values()),
             moment=moment,
             actor=actor,
         )
-        return sorted(rows.scalars())
+        destroyed: list[int] = sorted(rows.scalars())
+        if destroyed:
+            self.last_event_id = event_ids[destroyed[0]]
+        return destroyed
 
     def prune(self, up_to: Mapping[Key, int]) -> int:
         """Remove the versions of each key up to a number, and return how many there were."""
@@ -291,8 +301,12 @@ class SecretRepository(SecretReads):
         return moment
 
     def _change(self, statement: Executable, keys: Sequence[Key], **parameters: object) -> list[SecretInfo]:
-        rows = self._execute(statement, keys=list(keys), event_ids=[uuid4() for _ in keys], **parameters)
-        return [info_of(row) for row in rows]
+        event_ids = {key: uuid4() for key in keys}
+        rows = self._execute(statement, keys=list(event_ids), event_ids=list(event_ids.values()), **parameters)
+        infos = [info_of(row) for row in rows]
+        if infos:
+            self.last_event_id = event_ids[Key(infos[0].key)]
+        return infos
 
     def _fetch(self, statement: Executable, **values: object) -> Sequence[Any]:
         return fetch(self.session, statement, namespace=self.namespace, **values)

@@ -30,13 +30,14 @@ from secretstore.service.checks import (
     known_version,
     parse_page,
 )
+from secretstore.service.committed import Changed, OnChange
 from secretstore.service.data_keys import DataKeys, PatientKeyRing
 from secretstore.service.merge_patch import merge_patch
 from secretstore.service.reading import PastSecrets, SecretReader
 from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
 
-# `transaction`: other processes are told of a change when it is committed.
-Notify: TypeAlias = Literal["transaction", "off"]
+# `transaction`: other processes are told of a change when it is committed; `after_commit`: a moment later, of many at once.
+Notify: TypeAlias = Literal["transaction", "after_commit", "off"]
 
 # The first go locks every head, so the second finds them as they stay.
 _GOES = 3
@@ -71,7 +72,10 @@ class SecretService(SecretReader):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
+        on_change: OnChange | None = None,
     ) -> None:
+        if notify == "after_commit" and on_change is None:
+            raise ValueError("notices after the commit are a client's: use client.bind(session)")
         stored_keys = DataKeyRepository(repository.session, repository.namespace)
         self._sealing = DataKeys(stored_keys, repository.namespace, keyring)
         super().__init__(repository, repository.namespace, self._sealing)
@@ -80,6 +84,7 @@ class SecretService(SecretReader):
         self._actor = actor
         self._max_value_bytes = max_value_bytes
         self._notify = notify
+        self._on_change = on_change
 
     def as_of(self, moment: datetime) -> PastSecrets:
         """Return the secrets as they were at a moment, which needs a time zone, to be read."""
@@ -376,11 +381,12 @@ class SecretService(SecretReader):
         return len(live)
 
     def _tell(self, keys: list[Key], version: int) -> None:
-        if self._notify == "off":
-            return
-        # Of many keys none is named: a listener has to look anyway, and a notice has no room for them.
-        named = {"key": keys[0], "version": version} if len(keys) == 1 else {}
-        self._events.notify(**named)
+        if self._on_change is not None:
+            self._on_change(Changed(self._namespace, tuple(keys)))
+        if self._notify == "transaction":
+            # Of many keys none is named: a listener has to look anyway, and a notice has no room for them.
+            named = {"key": keys[0], "version": version} if len(keys) == 1 else {}
+            self._events.notify(**named)
 
 
 def _shown(*, include_deleted: bool) -> Show:
