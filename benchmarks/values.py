@@ -34,7 +34,7 @@ def value_of(number: int) -> dict[str, object]:
     return {
         "client_id": f"Iv1.{number:016x}",
         "client_secret": f"{number:040x}",
-        "refresh_token": f"{number:0160x}",
+        "refresh_token": f"{number:0186x}",
         "endpoint": f"https://identity.example.com/oauth/{number}/token",
         "scopes": ["repo", "user"],
         "number": number,
