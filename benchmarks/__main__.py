@@ -20,7 +20,8 @@ KEPT = DOCS / "benchmark.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write; the answer is 1 where a row could not be measured, and never speaks of time."""
     given = _parser().parse_args(arguments)
-    console = Console()
+    # What goes into a file has room for the whole table.
+    console = Console(width=None if sys.stdout.isatty() else 150)
     measured = report.from_json(given.from_json.read_bytes()) if given.from_json else _measured(given)
     report.show(measured, console)
     if not given.from_json:

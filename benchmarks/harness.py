@@ -157,7 +157,7 @@ def _hold(row: Row, stage: Stage) -> Measured:
     with row.open(stage) as contest, stage.placed(contest.place) as placing:
         check(contest)
         _warm_up(contest)
-        remarks = contest.remarks + placing.pin_backends()
+        remarks = contest.remarks + placing.pin()
         times = hold(contest, random.Random(0))  # noqa: S311 - an order of rounds, which may be the same each time
         return measured_of(contest, times, "time" if row.goal is None else row.goal.kind, remarks)
 

@@ -17,6 +17,7 @@ from benchmarks.values import key_of, keys_of, value_of
 from secretstore import AsyncSecretClient
 
 TASKS = 32
+_PREPARE_THRESHOLD = 5
 
 Get = Callable[[str], object]
 
@@ -67,8 +68,10 @@ def in_transaction(stage: Stage) -> Iterator[Contest]:
 
 
 def driver_connection(session: Session) -> Any:  # what SQLAlchemy says of it
-    """Return psycopg's connection of a session."""
-    return session.connection().connection.driver_connection
+    """Return psycopg's connection of a session, set to prepare what it is given often, as it does by itself."""
+    connection: Any = session.connection().connection.driver_connection
+    connection.prepare_threshold = _PREPARE_THRESHOLD
+    return connection
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -70,12 +71,15 @@ QUICK = Size(
 class Placing:
     """Where this process and its backends run, and why they do not where they should."""
 
+    client: frozenset[int]
     backends: frozenset[int]
     admin: psycopg.Connection
     problems: list[str] = field(default_factory=list)
 
-    def pin_backends(self) -> tuple[str, ...]:
-        """Let the backends of all connections that are open run where they should, and return what could not be done."""
+    def pin(self) -> tuple[str, ...]:
+        """Let all threads and the backends of all connections run where they should, and return what could not be done."""
+        for thread in threading.enumerate():
+            self.problems += pinned(thread.native_id or 0, self.client)
         for (pid,) in self.admin.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"):
             self.problems += pinned(pid, self.backends)
         return tuple(dict.fromkeys(self.problems))
@@ -155,7 +159,7 @@ class Stage:
         every = frozenset(self.processors)
         client = every if place == "anywhere" else frozenset(self.processors[:1])
         backends = frozenset(self.processors[1:2]) or every if place == "two cores" else client
-        placing = Placing(backends, self.admin, pinned(0, client))
+        placing = Placing(client, backends, self.admin, pinned(0, client))
         if place == "two cores" and len(every) == 1:
             placing.problems.append("client and server share the one processor of this machine")
         try:
