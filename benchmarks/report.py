@@ -137,7 +137,9 @@ def value_text(outcome: Outcome) -> str:
         return ""
     if outcome.value is None or outcome.low is None or outcome.high is None:
         return "–"
-    unit = f" {outcome.goal.kind}" if outcome.goal.kind in {"µs", "MiB"} else " ×"
+    if outcome.goal.kind == "MiB":
+        return f"{number_text(outcome.value)} MiB"
+    unit = f" {outcome.goal.kind}" if outcome.goal.kind == "µs" else " ×"
     return f"{number_text(outcome.value)}{unit} ({number_text(outcome.low)}–{number_text(outcome.high)})"
 
 
