@@ -22,16 +22,27 @@ def connect(
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
     notify: Notify | None = None,
+    prepared_statements: bool | None = None,
+    libpq: bool | None = None,
 ) -> SecretClient:
     """Return a client; what is not given comes from `SECRETSTORE_…` variables.
 
     `url` is a libpq or SQLAlchemy URL, or `embedded` (or `embedded:///path`) for a PostgreSQL of our own, which is
     started, brought up to date, and stopped by `close`.  Otherwise nothing connects before the first call.
+    Danger: with `prepared_statements` PostgreSQL keeps the plans of statements, which is faster, but behind a pooler in
+    transaction mode that does not know them, it can hand one client another client's rows.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
     """
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify)
+    settings = load_settings(
+        database_url=url,
+        namespace=namespace,
+        actor=actor,
+        notify=notify,
+        prepared_statements=prepared_statements,
+        libpq=libpq,
+    )
     database, opened = _open(settings, keyring)
-    engine = make_engine(database.url)
+    engine = make_engine(database.url, **_engine_options(settings, database))
 
     def close() -> None:
         engine.dispose()
@@ -56,11 +67,20 @@ async def connect_async(
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
     notify: Notify | None = None,
+    prepared_statements: bool | None = None,
+    libpq: bool | None = None,
 ) -> AsyncSecretClient:
     """Return an async client; see `connect`."""
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify)
+    settings = load_settings(
+        database_url=url,
+        namespace=namespace,
+        actor=actor,
+        notify=notify,
+        prepared_statements=prepared_statements,
+        libpq=libpq,
+    )
     database, opened = await asyncio.to_thread(_open, settings, keyring)
-    engine = make_async_engine(database.url)
+    engine = make_async_engine(database.url, **_engine_options(settings, database))
 
     async def close() -> None:
         await engine.dispose()
@@ -124,6 +144,14 @@ def _open(settings: Settings, keyring: KeyRing | None) -> tuple[Database, KeyRin
     except BaseException:
         database.close()
         raise
+
+
+def _engine_options(settings: Settings, database: Database) -> dict[str, bool]:
+    prepares = settings.prepared_statements
+    if prepares is None:
+        # Nothing stands between us and a server of our own.
+        prepares = database.server is not None
+    return {"prepared_statements": prepares, "libpq": settings.libpq}
 
 
 def _upgrade(server: EmbeddedServer) -> None:

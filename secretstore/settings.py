@@ -48,6 +48,15 @@ class Settings(_FromEnvironment):
     notify: Literal["transaction", "off"] = Field(
         "transaction", description="whether other processes are told of a change when it is committed"
     )
+    prepared_statements: bool | None = Field(
+        None,
+        description="whether PostgreSQL keeps the plans of statements; not behind a pooler in transaction mode "
+        "(else yes for `embedded`, and no for others)",
+    )
+    libpq: bool = Field(
+        True,  # noqa: FBT003 - pydantic's way to give a default
+        description="whether the statements of every read and write go past psycopg's cursor",
+    )
     format: Literal["table", "json", "yaml"] | None = Field(None, description="how the command line prints data")
 
 

@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.util import greenlet_spawn
 
 from secretstore.client.keys import AsyncKeys, unseen
 from secretstore.client.options import ClientOptions
@@ -19,7 +20,7 @@ from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
 from secretstore.orm.listening import listening_async
-from secretstore.orm.repository import Page
+from secretstore.orm.reads import Page
 from secretstore.orm.translate import translated
 from secretstore.service import AsyncSecretService, SecretService, applying
 from secretstore.service.applying import OnProgress
@@ -30,6 +31,7 @@ from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, Outside
+from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -56,6 +58,7 @@ class AsyncSecretClient(AsyncSecretMethods):
     ) -> None:
         self.engine = engine
         self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify)
+        self._reader = self._options.pooled_reader(engine.sync_engine)
         self._on_close = on_close
 
     def bind(self, session: AsyncSession) -> AsyncSecretService:
@@ -74,6 +77,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         """Return a client on another namespace that shares engine and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
+        sibling._reader = sibling._options.pooled_reader(self.engine.sync_engine)  # noqa: SLF001 - ditto
         sibling._on_close = None  # noqa: SLF001 - ditto
         return sibling
 
@@ -195,11 +199,19 @@ class AsyncSecretClient(AsyncSecretMethods):
         return f"AsyncSecretClient(namespace={self._options.namespace!r})"
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._with_keys(
+            lambda: self._in_transaction(lambda lent: method(self._options.patient_service(lent), *args, **kwargs))
+        )
+
+    async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if kwargs.get("resolve"):
+            return await self._run(method, *args, **kwargs)
+        return await self._with_keys(lambda: greenlet_spawn(lambda: method(self._reader, *args, **kwargs)))
+
+    async def _with_keys(self, do: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await self._in_transaction(
-                    lambda lent: method(self._options.patient_service(lent), *args, **kwargs)
-                )
+                return await do()
             except KeyServerCall as needed:
                 make = needed.make
             await self._check_ring()

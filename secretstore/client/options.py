@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Namespace, parse_namespace
+from secretstore.orm.reads import PooledReads
 from secretstore.orm.repository import SecretRepository
 from secretstore.service import SecretService
-from secretstore.service.data_keys import PatientKeyRing
+from secretstore.service.data_keys import DataKeyFinder, PatientKeyRing
+from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 
 
@@ -41,6 +44,12 @@ class ClientOptions:
     def on(self, namespace: str) -> "ClientOptions":
         """Return the same for another namespace."""
         return replace(self, namespace=namespace)
+
+    def pooled_reader(self, engine: Engine) -> SecretReader:
+        """Return a reader on connections of a pool, which never waits for a key server."""
+        pool = PooledReads(engine, self.parsed_namespace)
+        finder = DataKeyFinder(pool, self.parsed_namespace, PatientKeyRing(self.keyring))
+        return SecretReader(pool, self.parsed_namespace, finder)
 
     def service(self, session: Session) -> SecretService:
         """Return a service in the caller's transaction, where a key server is waited for."""

@@ -28,6 +28,7 @@ from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, Outside
+from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -54,6 +55,7 @@ class SecretClient(SecretMethods):
     ) -> None:
         self.engine = engine
         self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify)
+        self._reader = self._options.pooled_reader(engine)
         self._on_close = on_close
 
     def bind(self, session: Session) -> SecretService:
@@ -64,6 +66,7 @@ class SecretClient(SecretMethods):
         """Return a client on another namespace that shares engine and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
+        sibling._reader = sibling._options.pooled_reader(self.engine)  # noqa: SLF001 - ditto
         sibling._on_close = None  # noqa: SLF001 - ditto
         return sibling
 
@@ -197,9 +200,19 @@ class SecretClient(SecretMethods):
         return f"SecretClient(namespace={self._options.namespace!r})"
 
     def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._with_keys(
+            lambda: self._in_transaction(lambda lent: method(self._options.patient_service(lent), *args, **kwargs))
+        )
+
+    def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if kwargs.get("resolve"):
+            return self._run(method, *args, **kwargs)
+        return self._with_keys(lambda: method(self._reader, *args, **kwargs))
+
+    def _with_keys(self, do: Callable[[], T]) -> T:
         while True:
             try:
-                return self._in_transaction(lambda lent: method(self._options.patient_service(lent), *args, **kwargs))
+                return do()
             except KeyServerCall as needed:
                 make = needed.make
             self._check_ring()

@@ -22,9 +22,11 @@ data key that is gone.
 """
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -35,6 +37,7 @@ from secretstore.errors import DecryptionError
 FORMAT = 1
 ALGORITHM = "A256GCM"
 SHREDDED = "shredded"
+_MEMBERS = frozenset({"v", "alg", "key", "nonce", "data"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +68,19 @@ class Envelope:
     def parse(cls, stored: object, what: object) -> Self:
         """Read a stored envelope, or raise `DecryptionError` that names `what` it is of."""
         check_not_shredded(stored, what)
-        match stored:
-            # `**others` with its guard refuses further members; a bool would pass for an int.
-            case {
-                "v": int(v),
-                "alg": str(alg),
-                "key": str(key_id),
-                "nonce": str(nonce),
-                "data": str(data),
-                **others,
-            } if type(v) is int and v == FORMAT and alg == ALGORITHM and not others:
-                envelope = cls(key_id, _decoded(nonce, what), _decoded(data, what))
-            case _:
-                raise DecryptionError(f"{what} is not in a format that this release knows")
+        # A bool would pass for the number 1.
+        if (
+            not isinstance(stored, dict)
+            or stored.keys() != _MEMBERS
+            or type(stored["v"]) is not int
+            or stored["v"] != FORMAT
+            or stored["alg"] != ALGORITHM
+        ):
+            raise DecryptionError(f"{what} is not in a format that this release knows")
+        key_id, nonce, data = stored["key"], stored["nonce"], stored["data"]
+        if not (isinstance(key_id, str) and isinstance(nonce, str) and isinstance(data, str)):
+            raise DecryptionError(f"{what} is not in a format that this release knows")
+        envelope = cls(key_id, _decoded(nonce, what), _decoded(data, what))
         if len(envelope.nonce) != NONCE_BYTES or len(envelope.data) < TAG_BYTES:
             raise DecryptionError(f"{what} was changed: a part of it has the wrong length")
         return envelope
@@ -152,10 +155,8 @@ def _joined(*fields: str) -> bytes:
 
 
 def _decoded(text: str, what: object) -> bytes:
-    try:
-        decoded = b64decode(text, validate=True)
-    except (Base64Error, ValueError):
-        decoded = b""
-    if b64encode(decoded).decode() != text:
-        raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")
-    return decoded
+    with suppress(Base64Error, ValueError):
+        decoded = a2b_base64(text, strict_mode=True)
+        if b2a_base64(decoded, newline=False).decode() == text:
+            return decoded
+    raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")

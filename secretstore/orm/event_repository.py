@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from secretstore.domain.names import Namespace, prefix_end
 from secretstore.domain.records import Change
 from secretstore.orm import event_statements as statements
-from secretstore.orm.execute import execute
+from secretstore.orm.execute import execute, fetch
 
 CHANNEL = "secretstore"
 
@@ -51,7 +51,7 @@ class EventRepository:
     def notify(self, **named: object) -> None:
         """Hint to listeners that something changes in the namespace when this transaction commits."""
         payload = json.dumps({"namespace": self._namespace, **named}, ensure_ascii=False)
-        execute(self._session, statements.notify(), channel=CHANNEL, payload=payload)
+        fetch(self._session, statements.notify(), channel=CHANNEL, payload=payload)
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self._session, statement, namespace=self._namespace, **parameters)

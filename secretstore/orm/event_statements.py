@@ -11,13 +11,12 @@ from sqlalchemy import (
     and_,
     case,
     func,
-    literal,
     select,
     update,
 )
 
 from secretstore.orm.models import ChangeEvent
-from secretstore.orm.statements import in_namespace, parameter
+from secretstore.orm.statements import constant, in_namespace, parameter
 
 _EVENT = ChangeEvent.__table__.c
 
@@ -61,7 +60,7 @@ def _version_of_then() -> ColumnElement[int]:
     The change of a destroyed version names that version, which may be an old one.
     """
     before = ChangeEvent.__table__.alias("before").c
-    destroy = literal("destroy", literal_execute=True)
+    destroy = constant("destroy")
     last = (
         select(func.max(before.version))
         .where(

@@ -25,11 +25,13 @@ _TRY_AGAIN = "roll back and try the whole transaction again"
 _ROLL_BACK = "an earlier statement of this transaction failed; roll it back first"
 
 _BY_STATE: dict[str, tuple[type[SecretStoreError], str]] = {
+    "0A000": (StoreUnavailableError, f"PostgreSQL cannot do this here, or a table has changed meanwhile; {_TRY_AGAIN}"),
     "25006": (
         StoreUnavailableError,
         "this server only reads; connect to the primary (target_session_attrs=read-write)",
     ),
     "25P02": (StoreUnavailableError, _ROLL_BACK),
+    "26000": (StoreUnavailableError, f"a prepared statement was dropped by someone else; {_TRY_AGAIN}"),
     "3D000": (StoreUnavailableError, "the database does not exist; create it or correct the URL"),
     "3F000": (SchemaOutOfDateError, f"the schema of the secret store is missing; {_UPGRADE}"),
     "40001": (StoreUnavailableError, f"another transaction was in the way; {_TRY_AGAIN}"),
@@ -39,6 +41,7 @@ _BY_STATE: dict[str, tuple[type[SecretStoreError], str]] = {
         "the database role may not do this; grant it USAGE on schema secretstore, and the tables",
     ),
     "42703": (SchemaOutOfDateError, f"a column of the secret store is missing; {_UPGRADE}"),
+    "42P05": (StoreUnavailableError, f"a prepared statement is there already, of someone else; {_TRY_AGAIN}"),
     "42P01": (SchemaOutOfDateError, f"a table of the secret store is missing; {_UPGRADE}"),
     "55P03": (StoreUnavailableError, f"a lock was not free in time; {_TRY_AGAIN}"),
     "57014": (StoreUnavailableError, "the statement was cancelled or took longer than statement_timeout"),

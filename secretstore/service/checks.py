@@ -5,7 +5,7 @@ from typing import Any
 
 from secretstore.domain.names import parse_prefix
 from secretstore.errors import InvalidSecretValueError
-from secretstore.orm.repository import Page
+from secretstore.orm.reads import Page
 
 _LARGEST = 2**63 - 1
 _LONGEST = timedelta(days=365_000)

@@ -73,7 +73,8 @@ class SecretService(SecretReader):
         notify: Notify = "transaction",
     ) -> None:
         stored_keys = DataKeyRepository(repository.session, repository.namespace)
-        super().__init__(repository, repository.namespace, DataKeys(stored_keys, repository.namespace, keyring))
+        self._sealing = DataKeys(stored_keys, repository.namespace, keyring)
+        super().__init__(repository, repository.namespace, self._sealing)
         self._repository = repository
         self._events = EventRepository(repository.session, repository.namespace)
         self._actor = actor
@@ -328,14 +329,14 @@ class SecretService(SecretReader):
         Whatever may have to wait for a key server happens here, before anything is written.
         """
         heads = self._find_heads(keys)
-        if self._data_keys.renew_if_used_up(heads.data_key_id, seals=len(keys)):
+        if self._sealing.renew_if_used_up(heads.data_key_id, seals=len(keys)):
             heads = self._find_heads(keys)
-        return heads, self._data_keys.get(heads.data_key_id)
+        return heads, self._sealing.get(heads.data_key_id)
 
     def _find_heads(self, keys: list[Key]) -> Heads:
         heads = self._repository.find_heads(keys)
         if heads is None:
-            self._data_keys.add_first()
+            self._sealing.add_first()
             heads = self._repository.find_heads(keys)
         if heads is None:
             raise StoreUnavailableError(
