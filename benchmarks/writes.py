@@ -72,11 +72,18 @@ def in_transaction(stage: Stage) -> Iterator[Contest]:
         def twin_set(key: str, value: object) -> object:
             return twin.set(key, value)
 
+        def read(key: str) -> object:
+            # The answer of either is read in its own transaction, which then ends.
+            answer = service.get_secret(key) if session.in_transaction() else twin.get(key)
+            session.rollback()
+            twin.connection.rollback()
+            return answer
+
         service = store.bind(session)
         yield writes(
             stage,
-            writing("service.set_secret", service.set_secret, twin.get, begin),
-            writing("raw psycopg", twin_set, twin.get, begin),
+            writing("service.set_secret", service.set_secret, read, begin),
+            writing("raw psycopg", twin_set, read, begin),
             remarks=missing(PREPARED),
         )
 
