@@ -61,7 +61,7 @@ class EventRepository:
     def notify(self, **named: object) -> None:
         """Hint to listeners that something changes in the namespace when this transaction commits."""
         payload = json.dumps({"namespace": self._namespace, **named}, ensure_ascii=False)
-        fetch(self._session, statements.notify(), channel=CHANNEL, payload=payload)
+        fetch(self._session, statements.notify(), {"channel": CHANNEL, "payload": payload})
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self._session, statement, namespace=self._namespace, **parameters)

@@ -1,7 +1,7 @@
 """How every repository sends a statement: on the session's connection or on one of the pool, with errors translated."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Executable, Result
@@ -18,25 +18,27 @@ def execute(session: Session, statement: Executable, **values: object) -> Result
         return _connection_of(session).execute(statement, statements.parameters(**values))
 
 
-def fetch(session: Session, statement: Executable, **values: object) -> Sequence[Any]:
+def fetch(session: Session, statement: Executable, values: Mapping[str, object]) -> Sequence[Any]:
     """Run a hot statement in the session's transaction, and return its rows."""
     with translated():
         connection = _connection_of(session)
-        driver = connection.connection.driver_connection
-        begins = wire.begins_plainly(driver)
-        if is_observed(connection) or not (begins or wire.is_in_transaction(driver)):
+        lent = connection.connection
+        driver = lent.driver_connection
+        status = wire.status_of(driver)
+        begins = status == wire.IDLE and wire.begins_plainly(driver)
+        if not (begins or status == wire.IN_TRANSACTION) or is_observed(connection):
             return connection.execute(statement, statements.parameters(**values)).all()
         try:
             if begins:
                 wire.begin(driver)
-            return wire.fetch(connection.connection, statement, values, prepared=_may_prepare(connection))
+            return wire.fetch(lent, statement, values, prepared=_may_prepare(connection))
         except BaseException as error:
             if not isinstance(error, Exception) or wire.is_lost(driver):
                 connection.invalidate()
             raise
 
 
-def fetch_outside(engine: Engine, statement: Executable, **values: object) -> Sequence[Any]:
+def fetch_outside(engine: Engine, statement: Executable, values: Mapping[str, object]) -> Sequence[Any]:
     """Run a statement that reads as a transaction of its own, and return its rows."""
     with translated():
         if not is_observed(engine):

@@ -56,32 +56,32 @@ class SecretReads(ABC):
     namespace: Namespace
 
     @abstractmethod
-    def _fetch(self, statement: Executable, **values: object) -> Sequence[Any]:
+    def _fetch(self, statement: Executable, values: dict[str, object]) -> Sequence[Any]:
         """Return the rows of a statement on the namespace."""
 
     def find_value(self, key: Key, version: int | None = None) -> StoredValue | None:
         """Return the envelope of a secret that is there, in its current or a given version."""
         if version is None:
-            rows = self._fetch(statements.select_value(), key=key)
+            rows = self._fetch(statements.select_value(), {"key": key})
         else:
-            rows = self._fetch(statements.select_value_of_version(), key=key, version=version)
+            rows = self._fetch(statements.select_value_of_version(), {"key": key, "version": version})
         return StoredValue(*rows[0]) if rows else None
 
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""
-        return [StoredValue(*row) for row in self._fetch(statements.select_values(), keys=keys)]
+        return [StoredValue(*row) for row in self._fetch(statements.select_values(), {"keys": keys})]
 
     def list_values(self, page: Page) -> list[StoredValue]:
         """Return a page of envelopes by key."""
-        return [StoredValue(*row) for row in self._fetch(statements.select_page_of_values(), **page.parameters())]
+        return [StoredValue(*row) for row in self._fetch(statements.select_page_of_values(), page.parameters())]
 
     def list_states(self, page: Page) -> list[State]:
         """Return a page of all that a file has of secrets."""
-        return [state_of(row) for row in self._fetch(statements.select_page_of_states(), **page.parameters())]
+        return [state_of(row) for row in self._fetch(statements.select_page_of_states(), page.parameters())]
 
     def find_info(self, key: Key) -> SecretInfo | None:
         """Return what is known of a secret without its value."""
-        rows = self._fetch(statements.select_info(), key=key)
+        rows = self._fetch(statements.select_info(), {"key": key})
         return info_of(rows[0]) if rows else None
 
 
@@ -94,12 +94,13 @@ class PooledReads(SecretReads):
 
     def find_wrapped(self, data_key_id: str) -> Mapping[str, object] | None:
         """Return a data key as it is stored."""
-        rows = self._fetch(key_statements.select_wrapped_data_key(), data_key_id=data_key_id)
+        rows = self._fetch(key_statements.select_wrapped_data_key(), {"data_key_id": data_key_id})
         wrapped: Mapping[str, object] | None = rows[0].wrapped if rows else None
         return wrapped
 
-    def _fetch(self, statement: Executable, **values: object) -> Sequence[Any]:
-        return fetch_outside(self._engine, statement, namespace=self.namespace, **values)
+    def _fetch(self, statement: Executable, values: dict[str, object]) -> Sequence[Any]:
+        values["namespace"] = self.namespace
+        return fetch_outside(self._engine, statement, values)
 
 
 def state_of(row: Any) -> State:  # of SQLAlchemy or of `wire`

@@ -184,7 +184,7 @@ class SecretRepository(SecretReads):
 
     def find_heads(self, keys: Sequence[Key]) -> Heads | None:
         """Return heads and the active data key, locked against its end; None where the namespace has none."""
-        rows = self._fetch(statements.select_heads(), keys=keys)
+        rows = self._fetch(statements.select_heads(), {"keys": keys})
         if not rows:
             return None
         found = {
@@ -212,20 +212,22 @@ class SecretRepository(SecretReads):
         With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
         event_ids = {new.key: uuid4() for new in versions}
-        rows = self._fetch(
-            write_statements.write_secrets() if times is None else write_statements.import_secrets(),
-            keys=[new.key for new in versions],
-            versions=[new.version for new in versions],
-            envelopes=[new.envelope for new in versions],
-            labels=[json.dumps(dict(new.labels)) if new.labels else "{}" for new in versions],
-            expires_ats=[new.expires_at for new in versions],
-            event_ids=list(event_ids.values()),
-            keeps_labels=keeps_labels,
-            was_deleted=was_deleted,
-            actor=actor,
-            moment=moment,
-            **({"is_locked": is_locked} if times is None else _arrays_of(times)),
-        )
+        values: dict[str, object] = {
+            "keys": [new.key for new in versions],
+            "versions": [new.version for new in versions],
+            "envelopes": [new.envelope for new in versions],
+            "labels": [json.dumps(dict(new.labels)) if new.labels else "{}" for new in versions],
+            "expires_ats": [new.expires_at for new in versions],
+            "event_ids": list(event_ids.values()),
+            "keeps_labels": keeps_labels,
+            "was_deleted": was_deleted,
+            "actor": actor,
+            "moment": moment,
+        }
+        if times is None:
+            rows = self._fetch(write_statements.write_secrets(), {**values, "is_locked": is_locked})
+        else:
+            rows = self._fetch(write_statements.import_secrets(), {**values, **_arrays_of(times)})
         infos = [info_of(row) for row in rows]
         if infos:
             self.last_event_id = event_ids[Key(infos[0].key)]
@@ -308,8 +310,9 @@ class SecretRepository(SecretReads):
             self.last_event_id = event_ids[Key(infos[0].key)]
         return infos
 
-    def _fetch(self, statement: Executable, **values: object) -> Sequence[Any]:
-        return fetch(self.session, statement, namespace=self.namespace, **values)
+    def _fetch(self, statement: Executable, values: dict[str, object]) -> Sequence[Any]:
+        values["namespace"] = self.namespace
+        return fetch(self.session, statement, values)
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self.session, statement, namespace=self.namespace, **parameters)

@@ -44,9 +44,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, ParamSpec, TypeAlias, cast
 
 import psycopg
 from psycopg import pq
@@ -68,6 +68,14 @@ PREPARED = "secretstore_prepared_statements"
 Encode: TypeAlias = Callable[[Any], bytes]
 Driver: TypeAlias = psycopg.Connection | psycopg.AsyncConnection
 
+# The status of a connection at rest, and of one in a transaction that goes well.
+IDLE = pq.TransactionStatus.IDLE
+IN_TRANSACTION = pq.TransactionStatus.INTRANS
+
+P = ParamSpec("P")
+
+_DRIVERS = (psycopg.Connection, psycopg.AsyncConnection)
+_OK = pq.ConnStatus.OK
 _KEPT = "secretstore_kept"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -85,48 +93,49 @@ class Compiled:
 
     sql: bytes
     name: bytes
-    parameters: tuple[tuple[str, Encode, pq.Format], ...]
+    encoders: tuple[tuple[str, Encode], ...]
+    formats: tuple[pq.Format, ...]
     constants: Mapping[str, Any]
     row: Callable[..., Any]  # a named tuple, as SQLAlchemy's rows are
 
     def encode(self, values: Mapping[str, Any]) -> list[bytes | None]:
         """Return the values of parameters in their order."""
         given = {**self.constants, **values} if self.constants else values
-        return [None if (value := given[name]) is None else encode(value) for name, encode, _ in self.parameters]
+        return [None if (value := given[name]) is None else encode(value) for name, encode in self.encoders]
 
-    @property
-    def formats(self) -> list[pq.Format]:
-        """The forms of the parameters, in their order."""
-        return [form for _, _, form in self.parameters]
+
+def status_of(driver: object) -> int | None:
+    """Return the status of the transaction on a driver connection, or None where nothing can go by this file."""
+    if not isinstance(driver, _DRIVERS):
+        return None
+    pgconn = driver.pgconn
+    if (
+        pgconn.status != _OK
+        or pgconn.pipeline_status != pq.PipelineStatus.OFF
+        or pgconn.parameter_status(b"client_encoding") != b"UTF8"
+    ):
+        return None
+    return pgconn.transaction_status
 
 
 def is_free(driver: object) -> bool:
     """Return whether a driver connection is at rest, so that a statement is a transaction of its own."""
-    return _is_fit(driver) and driver.pgconn.transaction_status == pq.TransactionStatus.IDLE  # type: ignore[attr-defined] # of psycopg
+    return status_of(driver) == IDLE
 
 
-def is_in_transaction(driver: object) -> bool:
-    """Return whether a driver connection is in a transaction that goes well."""
-    return _is_fit(driver) and driver.pgconn.transaction_status == pq.TransactionStatus.INTRANS  # type: ignore[attr-defined] # of psycopg
-
-
-def begins_plainly(driver: object) -> bool:
-    """Return whether the next statement of a driver connection begins a transaction that has no settings of its own."""
-    return (
-        is_free(driver)
-        and not driver.autocommit  # type: ignore[attr-defined] # of psycopg
-        and driver.isolation_level is driver.read_only is driver.deferrable is None  # type: ignore[attr-defined] # ditto
-    )
+def begins_plainly(driver: Any) -> bool:  # of psycopg
+    """Return whether the next statement on a connection at rest begins a transaction without settings of its own."""
+    return not driver.autocommit and driver.isolation_level is driver.read_only is driver.deferrable is None
 
 
 def begin(driver: Any) -> None:  # of psycopg
     """Begin a transaction, which psycopg ends."""
-    _checked(_exchange(driver, lambda: driver.pgconn.send_query(b"BEGIN")))
+    _exchange(driver, driver.pgconn.send_query, b"BEGIN")
 
 
 def is_lost(driver: object) -> bool:
     """Return whether nothing can be sent on a driver connection any more."""
-    return bool(driver.pgconn.status != pq.ConnStatus.OK)  # type: ignore[attr-defined] # of psycopg
+    return bool(driver.pgconn.status != _OK)  # type: ignore[attr-defined] # of psycopg
 
 
 def is_closed_by_server(driver: object) -> bool:
@@ -147,17 +156,6 @@ def _is_readable(socket: int) -> bool:
     return bool(select.select([socket], [], [], 0)[0])
 
 
-def _is_fit(driver: object) -> bool:
-    if not isinstance(driver, psycopg.Connection | psycopg.AsyncConnection):
-        return False
-    pgconn = driver.pgconn
-    return (
-        pgconn.status == pq.ConnStatus.OK
-        and pgconn.pipeline_status == pq.PipelineStatus.OFF
-        and pgconn.parameter_status(b"client_encoding") == b"UTF8"
-    )
-
-
 def fetch(
     lent: PoolProxiedConnection, statement: Executable, values: Mapping[str, Any], *, prepared: bool
 ) -> list[Any]:
@@ -170,28 +168,26 @@ def fetch(
     compiled = compile_once(statement)
     encoded = compiled.encode(values)
     if prepared and driver.prepare_threshold is None:
-        result = _fetch_prepared(driver, lent.info.setdefault(_KEPT, _Kept()), compiled, encoded)
+        result = _fetch_prepared(driver, _kept_of(lent), compiled, encoded)
     else:
         result = _fetch_unnamed(driver, compiled, encoded)
     return _rows(driver, compiled, result)
 
 
 def _fetch_unnamed(driver: Driver, compiled: Compiled, encoded: list[bytes | None]) -> pq.abc.PGresult:
-    pgconn = driver.pgconn
-    return _checked(
-        _exchange(driver, lambda: pgconn.send_query_params(compiled.sql, encoded, param_formats=compiled.formats))
-    )
+    return _exchange(driver, driver.pgconn.send_query_params, compiled.sql, encoded, None, compiled.formats)
 
 
 def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: list[bytes | None]) -> pq.abc.PGresult:
     pgconn = driver.pgconn
-    stands_alone = pgconn.transaction_status == pq.TransactionStatus.IDLE
-    name = kept.name_of(compiled)
+    stands_alone = pgconn.transaction_status == IDLE
     try:
-        if name not in kept.names:
-            _checked(_exchange(driver, lambda: pgconn.send_prepare(name, compiled.sql)))
-            kept.names.add(name)
-        return _checked(_exchange(driver, lambda: pgconn.send_query_prepared(name, encoded, compiled.formats)))
+        name = kept.names.get(compiled.name)
+        if name is None:
+            name = b"%s_%d" % (compiled.name, kept.generation)
+            _exchange(driver, pgconn.send_prepare, name, compiled.sql)
+            kept.names[compiled.name] = name
+        return _exchange(driver, pgconn.send_query_prepared, name, encoded, compiled.formats)
     except psycopg.Error as error:
         if error.sqlstate not in _FORGOTTEN:
             raise
@@ -204,13 +200,10 @@ def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: 
 
 @dataclass(slots=True)
 class _Kept:
-    """The statements that are prepared on one driver connection."""
+    """The statements that are prepared on one driver connection, and their names there."""
 
-    names: set[bytes] = field(default_factory=set)
+    names: dict[bytes, bytes] = field(default_factory=dict)
     generation: int = 0
-
-    def name_of(self, compiled: Compiled) -> bytes:
-        return b"%s_%d" % (compiled.name, self.generation)
 
     def forget(self) -> None:
         """Prepare all anew, under other names: the old ones may still be there."""
@@ -218,28 +211,36 @@ class _Kept:
         self.generation += 1
 
 
-def _exchange(driver: Driver, send: Callable[[], None]) -> pq.abc.PGresult:
+def _kept_of(lent: PoolProxiedConnection) -> _Kept:
+    kept = lent.info.get(_KEPT)
+    if kept is None:
+        kept = lent.info[_KEPT] = _Kept()
+    return cast("_Kept", kept)
+
+
+def _exchange(driver: Driver, send: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> pq.abc.PGresult:
     if isinstance(driver, psycopg.AsyncConnection):
         # We are in a greenlet that SQLAlchemy's asyncio has made for us.
-        return await_only(_exchange_async(driver, send))
-    with driver.lock:
-        send()
-        return _last(driver.wait(answer_of(driver.pgconn)))
+        results = await_only(_exchange_async(driver, send, *args, **kwargs))
+    else:
+        with driver.lock:
+            send(*args, **kwargs)
+            results = driver.wait(answer_of(driver.pgconn))
+    result = results[-1]
+    if result.status not in _GOOD:
+        _refuse(result)
+    return result
 
 
-async def _exchange_async(driver: psycopg.AsyncConnection, send: Callable[[], None]) -> pq.abc.PGresult:
+async def _exchange_async(
+    driver: psycopg.AsyncConnection, send: Callable[P, None], *args: P.args, **kwargs: P.kwargs
+) -> list[pq.abc.PGresult]:
     async with driver.lock:
-        send()
-        return _last(await driver.wait(answer_of(driver.pgconn)))
+        send(*args, **kwargs)
+        return await driver.wait(answer_of(driver.pgconn))
 
 
-def _last(results: list[pq.abc.PGresult]) -> pq.abc.PGresult:
-    return results[-1]
-
-
-def _checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
-    if result.status in _GOOD:
-        return result
+def _refuse(result: pq.abc.PGresult) -> NoReturn:
     state = result.error_field(pq.DiagnosticField.SQLSTATE)
     if state is None:
         raise psycopg.OperationalError
@@ -257,8 +258,8 @@ class _UnknownStateError(psycopg.DatabaseError):
 
 
 def _rows(driver: Driver, compiled: Compiled, result: pq.abc.PGresult) -> list[Any]:
-    decoders = [_decoder(result.ftype(column), driver) for column in range(result.nfields)]
-    columns = list(enumerate(decoders))
+    types = tuple([result.ftype(column) for column in range(result.nfields)])
+    columns = _usual_columns(types) or _columns(types, driver)
     get, row = result.get_value, compiled.row
     return [
         row(*[None if (value := get(number, column)) is None else decode(value) for column, decode in columns])
@@ -266,11 +267,20 @@ def _rows(driver: Driver, compiled: Compiled, result: pq.abc.PGresult) -> list[A
     ]
 
 
-def _decoder(oid: int, driver: Driver) -> Callable[[bytes], Any]:
+@lru_cache(maxsize=64)
+def _usual_columns(types: tuple[int, ...]) -> "_Columns | None":
+    """Return how columns are read, or None where that depends on the connection."""
+    return tuple(enumerate(_DECODERS[oid] for oid in types)) if _DECODERS.keys() >= set(types) else None
+
+
+def _columns(types: tuple[int, ...], driver: Driver) -> "_Columns":
     # What depends on the connection's settings, as times do, is psycopg's to read.
-    return _DECODERS.get(oid) or Transformer(driver).get_loader(oid, pq.Format.TEXT).load
+    transformer = Transformer(driver)
+    decoders = (_DECODERS.get(oid) or transformer.get_loader(oid, pq.Format.TEXT).load for oid in types)
+    return tuple(enumerate(decoders))
 
 
+_Columns: TypeAlias = tuple[tuple[int, Callable[[bytes], Any]], ...]
 _DECODERS: Mapping[int, Callable[[bytes], Any]] = MappingProxyType(
     {16: b"t".__eq__, 20: int, 25: bytes.decode, 1043: bytes.decode, 3802: from_json}
 )
@@ -285,16 +295,21 @@ def compile_once(statement: Executable) -> Compiled:
     return Compiled(
         sql=sql,
         name=b"secretstore_" + hashlib.sha256(sql).hexdigest()[:24].encode(),
-        parameters=tuple(_parameter(unprefixed(name), compiled.binds[name].type) for name in names),
+        encoders=tuple((unprefixed(name), _encoder(compiled.binds[name].type)) for name in names),
+        formats=tuple(_format(compiled.binds[name].type) for name in names),
         constants={name: bind.value for name, bind in compiled.binds.items() if not bind.required},
         row=namedtuple("Row", statement.selected_columns.keys()),  # type: ignore[attr-defined] # noqa: PYI024 - every one of ours selects
     )
 
 
-def _parameter(name: str, type_: TypeEngine[Any]) -> tuple[str, Encode, pq.Format]:
+def _encoder(type_: TypeEngine[Any]) -> Encode:
     if isinstance(type_, ARRAY):
-        return name, _array_of(*_ELEMENTS[type(type_.item_type)]), pq.Format.BINARY
-    return name, _SCALARS[type(type_)], pq.Format.TEXT
+        return _array_of(*_ELEMENTS[type(type_.item_type)])
+    return _SCALARS[type(type_)]
+
+
+def _format(type_: TypeEngine[Any]) -> pq.Format:
+    return pq.Format.BINARY if isinstance(type_, ARRAY) else pq.Format.TEXT
 
 
 def _array_of(oid: int, encode: Encode) -> Encode:

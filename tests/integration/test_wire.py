@@ -281,7 +281,7 @@ def test_what_does_not_fit_goes_by_the_cursor(wired: Engine, keyring: KeyRing, w
         assert wire.is_free(driver)
         with driver.pipeline():
             assert not wire.is_free(driver)
-            assert not wire.is_in_transaction(driver)
+            assert not wire.status_of(driver)
 
 
 def test_an_error_says_its_state_and_none_of_postgresqls_words(wired: Engine, keyring: KeyRing) -> None:
