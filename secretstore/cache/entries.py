@@ -9,12 +9,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from secretstore.cache.config import CacheConfig, CacheStatistics
-from secretstore.crypto.envelope import ValuePlace
+from secretstore.service.keeping import Found
 
 Place = tuple[str, str]
 
@@ -41,27 +40,14 @@ def boot_time() -> Callable[[], float]:
     return time.monotonic if clock is None else partial(time.clock_gettime, clock)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a load has brought: the current value as JSON text, or that there is none; and when it expires."""
-
-    place: ValuePlace | None = None
-    text: bytes = field(default=b"", repr=False)
-    seconds_left: float | None = None
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether there is no such secret."""
-        return self.place is None
-
-
 class Space:
     """A namespace that has entries: until when they are confirmed, and what its listener has to remember of it."""
 
-    __slots__ = ("confirmed_until", "entries", "loads", "mark", "namespace")
+    __slots__ = ("confirmed_until", "entries", "loads", "mark", "namespace", "used_at")
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
+        self.used_at = _LONG_AGO
         self.confirmed_until = _LONG_AGO
         self.entries = 0
         self.loads = 0
@@ -117,6 +103,7 @@ class Entries:
         # A cache serves either threads or a loop, so all of its events are of one kind.
         self._loads: dict[Place, Load[Any]] = {}
         self._spaces: dict[str, Space] = {}
+        self._new: set[str] = set()
         self._bytes = 0
         self._confirmed_at = self.now()
         self._hits = self._misses = self._started = self._evictions = self._invalidations = 0
@@ -150,6 +137,7 @@ class Entries:
             space, is_new = self._space(namespace)
             load = self._loads[place] = Load(place, space, began=self._clock(), leader=leader, done=done())
             space.loads += 1
+            space.used_at = load.began
             self._started += 1
         if is_new:
             self._on_new_space()
@@ -187,16 +175,22 @@ class Entries:
                 self._drop(place)
 
     def spaces(self) -> Iterator[Space]:
-        """Give the namespaces that have entries, by name; the others are forgotten, and so is what is too old."""
+        """Give the namespaces that are in use, by name; the others are forgotten, and so is what is too old."""
         with self._lock:
             self._sweep()
-            used = {name: space for name, space in self._spaces.items() if space.entries or space.loads}
-            self._spaces = used
-        return iter([used[name] for name in sorted(used)])
+            self._spaces = {name: space for name, space in self._spaces.items() if self._is_in_use(space)}
+            used = sorted(self._spaces.items())
+        return iter([space for _, space in used])
 
     def space(self, namespace: str) -> Space | None:
-        """Return a namespace, if it has entries."""
+        """Return a namespace, if it is in use."""
         return self._spaces.get(namespace)
+
+    def take_new(self) -> set[str]:
+        """Return the namespaces that are new since the last call."""
+        with self._lock:
+            taken, self._new = self._new, set()
+        return taken
 
     def confirm(self, space: Space, moment: float) -> None:
         """Take note that every change of a namespace that was committed before a moment has been dealt with."""
@@ -226,6 +220,11 @@ class Entries:
     def __repr__(self) -> str:
         return f"Entries({len(self._kept)} of at most {self.config.max_entries})"
 
+    def _is_in_use(self, space: Space) -> bool:
+        # For some time it is known without entries, too: what is read now and then is kept at the second time at least.
+        unused_for = self._clock() - space.used_at
+        return bool(space.entries or space.loads) or unused_for < self.config.ttl_seconds
+
     def _space(self, namespace: str) -> tuple[Space, bool]:
         space = self._spaces.get(namespace)
         if space is not None:
@@ -234,6 +233,7 @@ class Entries:
             # Nothing had to be confirmed until now.
             self._confirmed_at = max(self._confirmed_at, self._clock())
         space = self._spaces[namespace] = Space(namespace)
+        self._new.add(namespace)
         return space, True
 
     def _end(self, load: Load[Any]) -> bool:
@@ -249,7 +249,7 @@ class Entries:
 
     def _keep(self, load: Load[Any], found: Found) -> None:
         config, life = self.config, self._life(found)
-        size = len(found.text) + sum(map(len, load.place)) + _OVERHEAD_BYTES
+        size = len(found.text or b"") + sum(map(len, load.place)) + _OVERHEAD_BYTES
         if life <= 0 or size > config.max_bytes // _LARGEST_PART:
             self._forget(load.place)
             return

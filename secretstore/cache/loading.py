@@ -5,8 +5,9 @@ import copy
 import threading
 from collections.abc import Awaitable, Callable
 
-from secretstore.cache.entries import Entries, Found, Load
+from secretstore.cache.entries import Entries, Load
 from secretstore.errors import SecretStoreError
+from secretstore.service.keeping import Found
 
 
 def get_or_load(entries: Entries, namespace: str, key: str, load: Callable[[], Found]) -> Found:

@@ -106,6 +106,12 @@ def select_page_of_changes() -> Executable:
 
 
 @cache
+def select_is_standby() -> Executable:
+    """Whether the server only follows another one."""
+    return select(func.pg_is_in_recovery())
+
+
+@cache
 def notify() -> Executable:
     """Hint to listeners that something changes when this transaction commits."""
     return select(func.pg_notify(parameter("channel", Text), parameter("payload", Text)))

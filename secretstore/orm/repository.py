@@ -27,6 +27,14 @@ class StoredValue:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueToKeep:
+    """An envelope that a reader keeps, and for how many seconds it may; None for ever."""
+
+    value: StoredValue
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """All that a file has of a secret."""
 
@@ -184,6 +192,11 @@ class SecretRepository:
         statement = statements.select_value() if version is None else statements.select_value_of_version()
         row = self._execute(statement, key=key, **({} if version is None else {"version": version})).one_or_none()
         return None if row is None else _stored_value(row)
+
+    def find_value_to_keep(self, key: Key) -> ValueToKeep | None:
+        """Return the envelope of a secret that is there, and how long it may be kept."""
+        row = self._execute(statements.select_value_to_keep(), key=key).one_or_none()
+        return None if row is None else ValueToKeep(_stored_value(row), row.seconds_left)
 
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""

@@ -12,10 +12,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from secretstore import StoreUnavailableError
 from secretstore.cache.config import CacheConfig
-from secretstore.cache.entries import Entries, Found, Load, boot_time
+from secretstore.cache.entries import Entries, Load, boot_time
 from secretstore.cache.loading import get_or_load, get_or_load_async
 from secretstore.crypto.envelope import ValuePlace
 from secretstore.errors import ConfigurationError, SecretStoreError
+from secretstore.service.keeping import Found
 from tests.support.threads import run_together
 
 NO_JITTER = 0.0
@@ -65,11 +66,11 @@ def test_what_was_loaded_is_served(clock: Clock) -> None:
     """A value and the lack of one are kept alike, and by namespace and key."""
     cache = entries(clock)
     put(cache)
-    put(cache, "missing", Found())
+    put(cache, "missing", Found(ValuePlace("ns", "missing", 0), None))
 
     assert cache.get("ns", "k") == found()
     assert (missing := cache.get("ns", "missing")) is not None
-    assert missing.is_missing
+    assert missing.text is None
     assert cache.get("ns", "other") is None
     assert cache.get("other", "k") is None
 
@@ -206,7 +207,7 @@ def test_a_spoilt_load_alone_leaves_nothing(clock: Clock) -> None:
     cache.finish(old, found("old"))
 
     assert cache.get("ns", "k") is None
-    assert list(cache.spaces()) == []
+    assert cache.statistics().entries == 0
 
 
 def test_a_change_of_another_key_spoils_nothing(clock: Clock) -> None:
@@ -263,17 +264,24 @@ def test_what_is_too_old_leaves_memory(clock: Clock) -> None:
     assert cache.statistics().bytes == 0
 
 
-def test_a_namespace_without_entries_is_forgotten(clock: Clock) -> None:
-    """Nobody asks for its changes any more, until something of it is loaded again."""
+def test_a_namespace_that_is_not_used_is_forgotten(clock: Clock) -> None:
+    """After a while nobody asks for its changes any more, until something of it is loaded again."""
     told: list[int] = []
-    cache = Entries(CacheConfig(), clock=clock, on_new_space=lambda: told.append(1))
+    config = CacheConfig(ttl_seconds=100.0)
+    cache = Entries(config, clock=clock, on_new_space=lambda: told.append(1))
     load = begin(cache)
+    clock.now += 200
     assert [space.namespace for space in cache.spaces()] == ["ns"]
     cache.fail(load, None)
+    cache.fail(begin(cache), None)
+    clock.now += 99
+    assert [space.namespace for space in cache.spaces()] == ["ns"]
+    clock.now += 1
     assert list(cache.spaces()) == []
     assert cache.space("ns") is None
     put(cache)
     assert told == [1, 1]
+    assert (cache.take_new(), cache.take_new()) == ({"ns"}, set())
 
 
 def test_no_repr_shows_a_value(clock: Clock) -> None:
@@ -494,7 +502,6 @@ class Store(RuleBasedStateMachine):
             served = self.cache.get("ns", key)
             if served is None:
                 continue
-            assert served.place is not None
             assert served.text == key.encode()
             version = served.place.version - 1
             if key not in self.notices:
