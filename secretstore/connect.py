@@ -2,7 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
+from math import inf
+from typing import Literal
 
+from secretstore.cache import CacheConfig
 from secretstore.client import AsyncSecretClient, SecretClient
 from secretstore.crypto.keyring import KeyRing
 from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
@@ -22,14 +25,18 @@ def connect(
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
     notify: Notify | None = None,
+    cache: CacheConfig | Literal[False] | None = None,
+    listen_url: str | None = None,
 ) -> SecretClient:
     """Return a client; what is not given comes from `SECRETSTORE_…` variables.
 
     `url` is a libpq or SQLAlchemy URL, or `embedded` (or `embedded:///path`) for a PostgreSQL of our own, which is
     started, brought up to date, and stopped by `close`.  Otherwise nothing connects before the first call.
+    With `cache` the values of single secrets are kept in memory; False keeps none, whatever the variables say.
+    `listen_url` is a direct way to the same database, for notices of changes, where `url` goes through a pooler.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
     """
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify)
+    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify, listen_url=listen_url)
     database, opened = _open(settings, keyring)
     engine = make_engine(database.url)
 
@@ -44,6 +51,8 @@ def connect(
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
+        cache=_cache_of(settings, cache),
+        listen_url=_listen_url_of(settings),
         on_close=close,
     )
 
@@ -56,9 +65,11 @@ async def connect_async(
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
     notify: Notify | None = None,
+    cache: CacheConfig | Literal[False] | None = None,
+    listen_url: str | None = None,
 ) -> AsyncSecretClient:
     """Return an async client; see `connect`."""
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify)
+    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify, listen_url=listen_url)
     database, opened = await asyncio.to_thread(_open, settings, keyring)
     engine = make_async_engine(database.url)
 
@@ -73,8 +84,24 @@ async def connect_async(
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
+        cache=_cache_of(settings, cache),
+        listen_url=_listen_url_of(settings),
         on_close=close,
     )
+
+
+def _cache_of(settings: Settings, cache: CacheConfig | Literal[False] | None) -> CacheConfig | None:
+    if cache is not None:
+        return cache or None
+    if not settings.cache:
+        return None
+    options = settings.cache_options()
+    heartbeat = min(CacheConfig().heartbeat_seconds, options.get("max_stale_seconds", inf) / 4)
+    return CacheConfig(**options, heartbeat_seconds=heartbeat)
+
+
+def _listen_url_of(settings: Settings) -> str | None:
+    return None if settings.listen_url is None else settings.listen_url.get_secret_value()
 
 
 @dataclass(frozen=True, slots=True)

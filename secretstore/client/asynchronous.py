@@ -12,12 +12,15 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
+from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.cache.clients import AsyncClientCache
 from secretstore.client.keys import AsyncKeys, unseen
 from secretstore.client.options import ClientOptions
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.names import parse_prefix
+from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
+from secretstore.orm.engines import make_async_engine
 from secretstore.orm.listening import listening_async
 from secretstore.orm.repository import Page
 from secretstore.orm.translate import translated
@@ -30,6 +33,7 @@ from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, Outside
+from secretstore.service.keeping import Found, find_to_keep
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -43,7 +47,7 @@ class AsyncSecretClient(AsyncSecretMethods):
     `secretstore.connect_async` makes one.  The methods are those of `SecretService`, awaited.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, by keyword
         self,
         engine: AsyncEngine,
         keyring: KeyRing,
@@ -52,11 +56,19 @@ class AsyncSecretClient(AsyncSecretMethods):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
+        cache: CacheConfig | None = None,
+        listen_url: str | None = None,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.engine = engine
-        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify)
+        self._cache: AsyncClientCache | None = None
+        if cache is not None:
+            listen_engine = engine if listen_url is None else make_async_engine(listen_url)
+            self._cache = AsyncClientCache(cache, engine, listen_engine)
+        on_commit = None if self._cache is None else self._cache.let_go
+        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, on_commit)
         self._on_close = on_close
+        self._is_sibling = False
 
     def bind(self, session: AsyncSession) -> AsyncSecretService:
         """Return a service on your session: it takes part in your transaction and never ends it."""
@@ -68,19 +80,21 @@ class AsyncSecretClient(AsyncSecretMethods):
             actor=options.actor,
             max_value_bytes=options.max_value_bytes,
             notify=options.notify,
+            on_commit=options.on_commit,
         )
 
     def namespace(self, namespace: str) -> "AsyncSecretClient":
-        """Return a client on another namespace that shares engine and key ring, and lives as long as this one."""
+        """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
         sibling._on_close = None  # noqa: SLF001 - ditto
+        sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
 
     @property
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
-        return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive)
+        return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
 
     async def gc(
         self,
@@ -91,7 +105,11 @@ class AsyncSecretClient(AsyncSecretMethods):
     ) -> Collection:
         """See `SecretClient.gc`."""
         collector = Collector(
-            self._options.parsed_namespace, self._options.actor, self._options.notify != "off", dry_run
+            self._options.parsed_namespace,
+            self._options.actor,
+            self._options.notify != "off",
+            dry_run,
+            self._options.on_commit,
         )
         return await self._drive(collector.collect(deleted_for, on_progress))
 
@@ -178,8 +196,14 @@ class AsyncSecretClient(AsyncSecretMethods):
             async with AsyncSession(engine) as session, session.begin():
                 return await session.run_sync(do)
 
+    def cache_statistics(self) -> CacheStatistics | None:
+        """See `SecretClient.cache_statistics`."""
+        return None if self._cache is None else self._cache.statistics()
+
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""
+        if self._cache is not None and not self._is_sibling:
+            await self._cache.close()
         if self._on_close is not None:
             await self._on_close()
 
@@ -193,6 +217,22 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     def __repr__(self) -> str:
         return f"AsyncSecretClient(namespace={self._options.namespace!r})"
+
+    async def _cached(self, key: str) -> Found | None:
+        cache = self._cache
+        if cache is None:
+            return None
+        namespace = self._options.namespace
+        # What is no text, and perhaps cannot be looked up, is refused below.
+        found = cache.get(namespace, key) if type(key) is str else None
+        if found is not None:
+            return found
+        wanted = parse_key(key)
+        return await cache.load(namespace, wanted, lambda: self._run(find_to_keep, wanted))
+
+    def _let_go(self) -> None:
+        if self._cache is not None:
+            self._cache.clear_namespace(self._options.namespace)
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:

@@ -8,6 +8,7 @@ from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Namespace, parse_namespace
 from secretstore.orm.repository import SecretRepository
 from secretstore.service import SecretService
+from secretstore.service.committed import OnCommit
 from secretstore.service.data_keys import PatientKeyRing
 from secretstore.service.synchronous import Notify
 
@@ -28,6 +29,7 @@ class ClientOptions:
     actor: str | None
     max_value_bytes: int
     notify: Notify
+    on_commit: OnCommit | None = None
     ring_check: RingCheck = field(default_factory=RingCheck)
 
     def __post_init__(self) -> None:
@@ -53,5 +55,10 @@ class ClientOptions:
     def _service(self, session: Session, keyring: KeyRing | PatientKeyRing) -> SecretService:
         repository = SecretRepository(session, namespace=self.namespace)
         return SecretService(
-            repository, keyring, actor=self.actor, max_value_bytes=self.max_value_bytes, notify=self.notify
+            repository,
+            keyring,
+            actor=self.actor,
+            max_value_bytes=self.max_value_bytes,
+            notify=self.notify,
+            on_commit=self.on_commit,
         )

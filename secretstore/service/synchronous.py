@@ -30,6 +30,7 @@ from secretstore.service.checks import (
     known_version,
     parse_page,
 )
+from secretstore.service.committed import OnCommit, tell_after_commit
 from secretstore.service.data_keys import DataKeys, PatientKeyRing
 from secretstore.service.merge_patch import merge_patch
 from secretstore.service.reading import PastSecrets, SecretReader
@@ -71,6 +72,7 @@ class SecretService(SecretReader):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
+        on_commit: OnCommit | None = None,
     ) -> None:
         stored_keys = DataKeyRepository(repository.session, repository.namespace)
         super().__init__(repository, repository.namespace, DataKeys(stored_keys, repository.namespace, keyring))
@@ -79,6 +81,7 @@ class SecretService(SecretReader):
         self._actor = actor
         self._max_value_bytes = max_value_bytes
         self._notify = notify
+        self._on_commit = on_commit
 
     def as_of(self, moment: datetime) -> PastSecrets:
         """Return the secrets as they were at a moment, which needs a time zone, to be read."""
@@ -375,6 +378,8 @@ class SecretService(SecretReader):
         return len(live)
 
     def _tell(self, keys: list[Key], version: int) -> None:
+        if self._on_commit is not None:
+            tell_after_commit(self._repository.session, self._on_commit, self._namespace, keys)
         if self._notify == "off":
             return
         # Of many keys none is named: a listener has to look anyway, and a notice has no room for them.
