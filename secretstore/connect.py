@@ -17,7 +17,7 @@ from secretstore.service.typed import MAX_VALUE_BYTES
 from secretstore.settings import Settings, load_settings
 
 
-def connect(
+def connect(  # noqa: PLR0913 - each is a setting
     url: str | None = None,
     *,
     namespace: str | None = None,
@@ -25,6 +25,9 @@ def connect(
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
     notify: Notify | None = None,
+    prepared_statements: bool | None = None,
+    libpq: bool | None = None,
+    retry_seconds: float | None = None,
     cache: CacheConfig | Literal[False] | None = None,
     listen_url: str | None = None,
 ) -> SecretClient:
@@ -32,13 +35,24 @@ def connect(
 
     `url` is a libpq or SQLAlchemy URL, or `embedded` (or `embedded:///path`) for a PostgreSQL of our own, which is
     started, brought up to date, and stopped by `close`.  Otherwise nothing connects before the first call.
+    Danger: with `prepared_statements` PostgreSQL keeps the plans of statements, which is faster, but behind a pooler in
+    transaction mode that does not know them, it can hand one client another client's rows.
     With `cache` the values of single secrets are kept in memory; False keeps none, whatever the variables say.
     `listen_url` is a direct way to the same database, for notices of changes, where `url` goes through a pooler.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
     """
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify, listen_url=listen_url)
+    settings = load_settings(
+        database_url=url,
+        namespace=namespace,
+        actor=actor,
+        notify=notify,
+        prepared_statements=prepared_statements,
+        libpq=libpq,
+        retry_seconds=retry_seconds,
+        listen_url=listen_url,
+    )
     database, opened = _open(settings, keyring)
-    engine = make_engine(database.url)
+    engine = make_engine(database.url, **_engine_options(settings, database))
 
     def close() -> None:
         engine.dispose()
@@ -51,13 +65,14 @@ def connect(
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
+        retry_seconds=settings.retry_seconds,
         cache=_cache_of(settings, cache),
         listen_url=_listen_url_of(settings),
         on_close=close,
     )
 
 
-async def connect_async(
+async def connect_async(  # noqa: PLR0913 - ditto
     url: str | None = None,
     *,
     namespace: str | None = None,
@@ -65,13 +80,25 @@ async def connect_async(
     actor: str | None = None,
     max_value_bytes: int = MAX_VALUE_BYTES,
     notify: Notify | None = None,
+    prepared_statements: bool | None = None,
+    libpq: bool | None = None,
+    retry_seconds: float | None = None,
     cache: CacheConfig | Literal[False] | None = None,
     listen_url: str | None = None,
 ) -> AsyncSecretClient:
     """Return an async client; see `connect`."""
-    settings = load_settings(database_url=url, namespace=namespace, actor=actor, notify=notify, listen_url=listen_url)
+    settings = load_settings(
+        database_url=url,
+        namespace=namespace,
+        actor=actor,
+        notify=notify,
+        prepared_statements=prepared_statements,
+        libpq=libpq,
+        retry_seconds=retry_seconds,
+        listen_url=listen_url,
+    )
     database, opened = await asyncio.to_thread(_open, settings, keyring)
-    engine = make_async_engine(database.url)
+    engine = make_async_engine(database.url, **_engine_options(settings, database))
 
     async def close() -> None:
         await engine.dispose()
@@ -84,6 +111,7 @@ async def connect_async(
         actor=settings.actor,
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
+        retry_seconds=settings.retry_seconds,
         cache=_cache_of(settings, cache),
         listen_url=_listen_url_of(settings),
         on_close=close,
@@ -151,6 +179,14 @@ def _open(settings: Settings, keyring: KeyRing | None) -> tuple[Database, KeyRin
     except BaseException:
         database.close()
         raise
+
+
+def _engine_options(settings: Settings, database: Database) -> dict[str, bool]:
+    prepares = settings.prepared_statements
+    if prepares is None:
+        # Nothing stands between us and a server of our own.
+        prepares = database.server is not None
+    return {"prepared_statements": prepares, "libpq": settings.libpq}
 
 
 def _upgrade(server: EmbeddedServer) -> None:

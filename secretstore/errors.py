@@ -121,7 +121,21 @@ class PermissionDeniedError(SecretStoreError):
 
 
 class StoreUnavailableError(SecretStoreError):
-    """PostgreSQL cannot be reached, or broke off in a way that a new transaction may survive."""
+    """PostgreSQL cannot be reached, or broke off in a way that a new transaction may survive.
+
+    `is_transient` says that the whole transaction, tried again, may succeed; a client does so by itself, and whoever has a
+    transaction of their own rolls it back and begins it anew.  `was_lost` says that the connection was lost: if that
+    happened during COMMIT, nobody knows whether it was carried out.  `was_unreached` says that there was no connection to
+    the server that was wanted, so that nothing was done.
+    """
+
+    def __init__(
+        self, message: str, *, is_transient: bool = False, was_lost: bool = False, was_unreached: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient
+        self.was_lost = was_lost
+        self.was_unreached = was_unreached
 
 
 class SchemaOutOfDateError(SecretStoreError):

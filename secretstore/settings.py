@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from secretstore.client.retrying import RETRY_SECONDS
 from secretstore.crypto.local import read_key_files
 from secretstore.errors import ConfigurationError
 
@@ -45,8 +46,23 @@ class Settings(_FromEnvironment):
     namespace: str = Field("default", description="the namespace of calls that name none")
     keys: SecretStr | None = Field(None, description="master keys as id:base64,…, ARNs of KMS keys, vault:// URLs")
     actor: str | None = Field(None, description="who is recorded as having made a change; else the database role")
-    notify: Literal["transaction", "off"] = Field(
+    notify: Literal["transaction", "after_commit", "off"] = Field(
         "transaction", description="whether other processes are told of a change when it is committed"
+    )
+    prepared_statements: bool | None = Field(
+        None,
+        description="whether PostgreSQL keeps the plans of statements; not behind a pooler in transaction mode "
+        "(else yes for `embedded`, and no for others)",
+    )
+    libpq: bool = Field(
+        True,  # noqa: FBT003 - pydantic's way to give a default
+        description="whether the statements of every read and write go past psycopg's cursor",
+    )
+    retry_seconds: float = Field(
+        RETRY_SECONDS,
+        ge=0,
+        allow_inf_nan=False,
+        description="for how long a call is tried again where that may help; 0: never",
     )
     cache: bool = Field(default=False, description="whether the values of single secrets are kept in memory")
     cache_ttl_seconds: float | None = Field(None, description="after how long a kept value is read again")

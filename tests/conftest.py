@@ -2,17 +2,20 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Executable, event
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import PoolProxiedConnection
 
 import secretstore
 from secretstore import KeyRing, SecretClient, migrate
 from secretstore.crypto.local import LocalMasterKey, generate_master_key
+from secretstore.orm import execute, wire
 from secretstore.orm.engines import make_engine
 from tests.support.server import Server, ServerChoice, choose_server, running_server
 from tests.support.sql_rules import violations
@@ -42,15 +45,27 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def sent_statements() -> Iterator[list[str]]:
-    """Every statement that was sent through SQLAlchemy; none of them may break the rules.
+def sent_statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Every statement that was sent by the library; none of them may break the rules.
 
-    A test that has to break a rule itself talks to psycopg.
+    A test that has to break a rule itself talks to psycopg.  With SECRETSTORE_TEST_CURSOR the hot statements, too, go by
+    SQLAlchemy and psycopg's cursor, as they do where someone listens.
     """
     sent: list[str] = []
+    fetch = wire.fetch
 
     def record(_: Connection, __: object, statement: str, *___: object) -> None:
         sent.append(statement)
+
+    def record_and_fetch(
+        lent: PoolProxiedConnection, statement: Executable, values: Mapping[str, Any], *, prepared: bool
+    ) -> list[Any]:
+        sent.append(wire.compile_once(statement).sql.decode())
+        return fetch(lent, statement, values, prepared=prepared)
+
+    if not os.environ.get("SECRETSTORE_TEST_CURSOR"):
+        monkeypatch.setattr(execute, "is_listened_to", lambda _: False)
+        monkeypatch.setattr(wire, "fetch", record_and_fetch)
 
     event.listen(Engine, "before_cursor_execute", record)
     yield sent
@@ -70,7 +85,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def template(server: Server) -> Iterator[str]:
     """The name of a database with our tables, never connected to again."""
     with server.database() as name:
-        engine = make_engine(server.url(name))
+        engine = make_engine(server.direct_url(name))
         migrate.upgrade(engine)
         engine.dispose()
         yield name
@@ -112,9 +127,9 @@ def session(engine: Engine) -> Iterator[Session]:
 
 
 @pytest.fixture
-def raw(database_url: str) -> Iterator[psycopg.Connection]:
-    """A plain connection in autocommit, past SQLAlchemy and the library."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def raw(server: Server, database: str) -> Iterator[psycopg.Connection]:
+    """A plain connection in autocommit, past SQLAlchemy, the library and a pooler."""
+    with psycopg.connect(server.direct_url(database), autocommit=True) as connection:
         yield connection
 
 

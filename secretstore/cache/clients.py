@@ -61,10 +61,7 @@ class _Cache:
 
     def let_go(self, changed: Changed) -> None:
         """Let go of what this process has changed."""
-        if changed.keys is None:
-            self.clear_namespace(changed.namespace)
-        else:
-            self._of_process().entries.drop(changed.namespace, changed.keys)
+        self._of_process().entries.drop(changed.namespace, changed.keys)
 
     def clear_namespace(self, namespace: str) -> None:
         """Let go of a namespace."""

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from secretstore import demo as acted
 from secretstore.cli import output
 
 
@@ -16,6 +15,8 @@ def demo(
     ] = False,
 ) -> None:
     """See the store at work, on a PostgreSQL for the moment."""
+    from secretstore import demo as acted  # noqa: PLC0415 - brings Alembic, which no other command waits for
+
     with ExitStack() as stack:
         with output.waiting("starting a PostgreSQL of its own"):
             store = stack.enter_context(acted.throw_away_store(keep=keep))

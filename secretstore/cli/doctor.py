@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 
-from secretstore import health
 from secretstore.cli import output
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.options import DatabaseUrl, OutputFormat, format_of, named_settings
@@ -12,6 +11,8 @@ _WORDS = {True: "ok", False: "FAILED", None: "skipped"}
 
 def doctor(*, output_format: OutputFormat = None, database_url: DatabaseUrl = None) -> None:
     """Check database, tables and keys; ends with 8 if one fails."""
+    from secretstore import health  # noqa: PLC0415 - brings Alembic, which no other command waits for
+
     wanted = format_of(output_format)
     checks = health.examine(named_settings(database_url))
     records = [asdict(check) | {"result": _WORDS[check.ok]} for check in checks]

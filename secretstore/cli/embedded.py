@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from secretstore import migrate
 from secretstore.cli import output
 from secretstore.cli.exit_codes import ExitCode
 from secretstore.embedded import EmbeddedFolder, EmbeddedServer
@@ -62,6 +61,8 @@ def _folder(path: Path | None) -> EmbeddedFolder:
 
 
 def _start(folder: EmbeddedFolder) -> str:
+    from secretstore import migrate  # noqa: PLC0415 - brings Alembic, which no other command waits for
+
     server = EmbeddedServer(folder)
     engine = make_engine(server.url)
     try:

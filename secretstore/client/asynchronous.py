@@ -7,33 +7,38 @@ from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.util import greenlet_spawn
 
 from secretstore.cache import CacheConfig, CacheStatistics
 from secretstore.cache.clients import AsyncClientCache
 from secretstore.client.keys import AsyncKeys, unseen
-from secretstore.client.options import ClientOptions
+from secretstore.client.notifying import AsyncNotifier
+from secretstore.client.options import ClientOptions, told
+from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
+from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_async_engine
 from secretstore.orm.listening import listening_async
-from secretstore.orm.repository import Page
+from secretstore.orm.reads import Page
 from secretstore.orm.translate import translated
 from secretstore.service import AsyncSecretService, SecretService, applying
 from secretstore.service.applying import OnProgress
 from secretstore.service.asynchronous import AsyncSecretMethods
 from secretstore.service.changes import ChangeReader
-from secretstore.service.checks import checked_time, parse_page
+from secretstore.service.checks import checked_seconds, checked_time, parse_page
 from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
-from secretstore.service.flows import Flow, Outside
+from secretstore.service.flows import Flow, InTransaction, Outside
 from secretstore.service.keeping import Found, find_to_keep
+from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -56,17 +61,24 @@ class AsyncSecretClient(AsyncSecretMethods):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
+        retry_seconds: float = RETRY_SECONDS,
         cache: CacheConfig | None = None,
         listen_url: str | None = None,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.engine = engine
+        self._notifier = AsyncNotifier(engine) if notify == "after_commit" else None
         self._cache: AsyncClientCache | None = None
         if cache is not None:
             listen_engine = engine if listen_url is None else make_async_engine(listen_url)
             self._cache = AsyncClientCache(cache, engine, listen_engine)
-        on_commit = None if self._cache is None else self._cache.let_go
-        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, on_commit)
+        tell = told(
+            None if self._cache is None else self._cache.let_go,
+            None if self._notifier is None else self._notifier.add,
+        )
+        retrying = Retrying(checked_seconds(retry_seconds))
+        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
+        self._reader = self._options.pooled_reader(engine.sync_engine)
         self._on_close = on_close
         self._is_sibling = False
 
@@ -80,13 +92,14 @@ class AsyncSecretClient(AsyncSecretMethods):
             actor=options.actor,
             max_value_bytes=options.max_value_bytes,
             notify=options.notify,
-            on_commit=options.on_commit,
+            on_change=options.on_change(session.sync_session),
         )
 
     def namespace(self, namespace: str) -> "AsyncSecretClient":
         """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
+        sibling._reader = sibling._options.pooled_reader(self.engine.sync_engine)  # noqa: SLF001 - ditto
         sibling._on_close = None  # noqa: SLF001 - ditto
         sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
@@ -109,7 +122,7 @@ class AsyncSecretClient(AsyncSecretMethods):
             self._options.actor,
             self._options.notify != "off",
             dry_run,
-            self._options.on_commit,
+            self._options.tell,
         )
         return await self._drive(collector.collect(deleted_for, on_progress))
 
@@ -170,13 +183,13 @@ class AsyncSecretClient(AsyncSecretMethods):
     async def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
         """See `SecretClient.list_changes`."""
         reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
-        page = await self._read_committed(lambda session: reader.read(session, after, limit))
+        page = await self._committed(lambda session: reader.read(session, after, limit))
         return list(page.changes)
 
     async def last_change_number(self) -> int:
         """See `SecretClient.last_change_number`."""
         reader = ChangeReader(self._options.parsed_namespace, parse_prefix(""))
-        return await self._read_committed(reader.start)
+        return await self._committed(reader.start)
 
     async def watch(
         self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
@@ -191,10 +204,16 @@ class AsyncSecretClient(AsyncSecretMethods):
                     yield change
 
     async def _read_committed(self, do: Callable[[Session], T]) -> T:
-        engine = self.engine.execution_options(isolation_level="READ COMMITTED")
         with translated():
-            async with AsyncSession(engine) as session, session.begin():
+            async with AsyncSession(self._committed_engine) as session, session.begin():
                 return await session.run_sync(do)
+
+    async def _committed(self, do: Callable[[Session], T]) -> T:
+        return await self._transact(self._options.step(do, is_repeatable=True), self._committed_engine)
+
+    @property
+    def _committed_engine(self) -> AsyncEngine:
+        return self.engine.execution_options(isolation_level="READ COMMITTED")
 
     def cache_statistics(self) -> CacheStatistics | None:
         """See `SecretClient.cache_statistics`."""
@@ -202,6 +221,8 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""
+        if self._notifier is not None:
+            await self._notifier.flush()
         if self._cache is not None and not self._is_sibling:
             await self._cache.close()
         if self._on_close is not None:
@@ -228,7 +249,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         if found is not None:
             return found
         wanted = parse_key(key)
-        return await cache.load(namespace, wanted, lambda: self._run(find_to_keep, wanted))
+        return await cache.load(namespace, wanted, lambda: self._read(find_to_keep, wanted))
 
     def _let_go(self) -> None:
         if self._cache is not None:
@@ -237,23 +258,41 @@ class AsyncSecretClient(AsyncSecretMethods):
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
             try:
-                return await self._in_transaction(
-                    lambda lent: method(self._options.patient_service(lent), *args, **kwargs)
-                )
+                return await self._transact(self._options.call(method, *args, **kwargs), self.engine)
             except KeyServerCall as needed:
                 make = needed.make
             await self._check_ring()
             await asyncio.to_thread(make)
+
+    async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        # References are followed in one transaction.
+        if not kwargs.get("resolve"):
+            with self._options.may_fail():
+                return await greenlet_spawn(lambda: method(self._reader, *args, **kwargs))
+        return await self._run(method, *args, **kwargs)
 
     async def _check_ring(self) -> None:
         if not self._options.ring_check.passed:
             await self.keys.check_complete()
             self._options.ring_check.passed = True
 
-    async def _in_transaction(self, do: Callable[[Session], T]) -> T:
+    async def _transact(self, trial: Trial[T], engine: AsyncEngine) -> T:
+        while True:
+            try:
+                if trial.is_in_doubt and await self._was_committed(trial):
+                    return trial.end()
+                with translated():
+                    async with AsyncSession(engine) as session, session.begin():
+                        await session.run_sync(trial.run)
+                return trial.end()
+            except SecretStoreError as error:
+                failure = error
+            await asyncio.sleep(trial.pause_after(failure))
+
+    async def _was_committed(self, trial: Trial[Any]) -> bool:
         with translated():
-            async with AsyncSession(self.engine) as session, session.begin():
-                return await session.run_sync(do)
+            async with AsyncSession(self._committed_engine) as session:
+                return await session.run_sync(trial.was_committed)
 
     async def _drive(self, flow: Flow[T]) -> T:
         answer = None
@@ -262,5 +301,9 @@ class AsyncSecretClient(AsyncSecretMethods):
                 step = flow.send(answer)
             except StopIteration as end:
                 return cast("T", end.value)
-            waiting = asyncio.to_thread(step.do) if isinstance(step, Outside) else self._in_transaction(step.do)
+            waiting = asyncio.to_thread(step.do) if isinstance(step, Outside) else self._step(step)
             answer = await waiting
+
+    async def _step(self, step: InTransaction) -> Any:  # the flow knows what its own step returns
+        # Whether a step was committed cannot be asked, and it may be one that must not run twice.
+        return await self._transact(self._options.step(step.do, is_repeatable=False), self.engine)

@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.service import SecretService
-from secretstore.service.checks import checked_time
+from secretstore.service.checks import checked_time, kept
 from secretstore.service.keeping import Found
 from secretstore.service.reading import PastSecrets, SecretReader
 
@@ -76,7 +76,7 @@ class LendingReader(ABC):
     def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]: ...
     def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
         """See `SecretService.get_secrets`."""
-        return self._read(SecretReader.get_secrets, keys, as_type, resolve=resolve)
+        return self._read(SecretReader.get_secrets, kept(keys), as_type, resolve=resolve)
 
     @overload
     def get_secrets_by_prefix(
@@ -206,7 +206,7 @@ class SecretMethods(LendingReader):
 
     def delete_secrets(self, keys: Iterable[str]) -> int:
         """See `SecretService.delete_secrets`."""
-        return self._run(SecretService.delete_secrets, keys)
+        return self._run(SecretService.delete_secrets, kept(keys))
 
     def undelete_secret(self, key: str) -> SecretInfo:
         """See `SecretService.undelete_secret`."""
@@ -222,7 +222,7 @@ class SecretMethods(LendingReader):
 
     def destroy_versions(self, key: str, versions: Iterable[int]) -> int:
         """See `SecretService.destroy_versions`."""
-        return self._run(SecretService.destroy_versions, key, versions)
+        return self._run(SecretService.destroy_versions, key, kept(versions))
 
     def purge_secret(self, key: str) -> bool:
         """See `SecretService.purge_secret`."""

@@ -1,16 +1,27 @@
 """What a client and its siblings on other namespaces have in common."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from secretstore.client.retrying import Retrying, Trial, Written
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Namespace, parse_namespace
+from secretstore.errors import StoreUnavailableError
+from secretstore.orm.reads import PooledReads
 from secretstore.orm.repository import SecretRepository
 from secretstore.service import SecretService
-from secretstore.service.committed import OnCommit
-from secretstore.service.data_keys import PatientKeyRing
+from secretstore.service.committed import Changed, OnChange, after_commit
+from secretstore.service.data_keys import DataKeyFinder, KeyServerCall, PatientKeyRing
+from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class RingCheck:
@@ -29,7 +40,9 @@ class ClientOptions:
     actor: str | None
     max_value_bytes: int
     notify: Notify
-    on_commit: OnCommit | None = None
+    retrying: Retrying
+    # Is told of every change of this process once it is committed.
+    tell: OnChange | None = None
     ring_check: RingCheck = field(default_factory=RingCheck)
 
     def __post_init__(self) -> None:
@@ -44,21 +57,76 @@ class ClientOptions:
         """Return the same for another namespace."""
         return replace(self, namespace=namespace)
 
+    def pooled_reader(self, engine: Engine) -> SecretReader:
+        """Return a reader on connections of a pool, which never waits for a key server."""
+        pool = PooledReads(engine, self.parsed_namespace)
+        finder = DataKeyFinder(pool, self.parsed_namespace, PatientKeyRing(self.keyring))
+        return SecretReader(pool, self.parsed_namespace, finder)
+
+    @contextmanager
+    def may_fail(self) -> Iterator[None]:
+        """Let a read without a transaction fail where the transaction that takes its place may help."""
+        try:
+            yield
+            self.retrying.has_reached = True
+        except KeyServerCall:
+            pass
+        except StoreUnavailableError as error:
+            if not self.retrying.seconds or not self.retrying.allows(error):
+                raise
+
     def service(self, session: Session) -> SecretService:
         """Return a service in the caller's transaction, where a key server is waited for."""
-        return self._service(session, self.keyring)
+        return self._service(self._repository(session), self.keyring, self.on_change(session))
+
+    def on_change(self, session: Session) -> OnChange | None:
+        """Return what a service on a caller's session calls for each change."""
+        return None if self.tell is None else after_commit(session, self.tell)
 
     def patient_service(self, session: Session) -> SecretService:
         """Return a service in a transaction of ours, where it is not."""
-        return self._service(session, PatientKeyRing(self.keyring))
+        return self._service(self._repository(session), PatientKeyRing(self.keyring), lambda _: None)
 
-    def _service(self, session: Session, keyring: KeyRing | PatientKeyRing) -> SecretService:
-        repository = SecretRepository(session, namespace=self.namespace)
+    def call(
+        self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Trial[T]:
+        """Return a call of a method of the service, to be made in a transaction of ours."""
+
+        def work(session: Session, written: Written) -> T:
+            repository = self._repository(session)
+            service = self._service(repository, PatientKeyRing(self.keyring), written.changes.append)
+            answer = method(service, *args, **kwargs)
+            written.event_id = repository.last_event_id
+            return answer
+
+        return Trial(work, self.parsed_namespace, self.retrying, tell=self.tell)
+
+    def step(self, do: Callable[[Session], T], *, is_repeatable: bool) -> Trial[T]:
+        """Return anything else that is done in a transaction of ours."""
+        return Trial(lambda session, _: do(session), self.parsed_namespace, self.retrying, is_repeatable=is_repeatable)
+
+    def _repository(self, session: Session) -> SecretRepository:
+        return SecretRepository(session, namespace=self.namespace)
+
+    def _service(
+        self, repository: SecretRepository, keyring: KeyRing | PatientKeyRing, on_change: OnChange | None
+    ) -> SecretService:
         return SecretService(
             repository,
             keyring,
             actor=self.actor,
             max_value_bytes=self.max_value_bytes,
             notify=self.notify,
-            on_commit=self.on_commit,
+            on_change=on_change,
         )
+
+
+def told(*listeners: OnChange | None) -> OnChange | None:
+    """Return what tells each of those who want to know of a change, in their order; None where nobody does."""
+    wanting = [listener for listener in listeners if listener is not None]
+
+    def tell(change: Changed) -> None:
+        for listener in wanting:
+            listener(change)
+
+    return tell if wanting else None

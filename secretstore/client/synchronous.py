@@ -1,12 +1,13 @@
 """The stand-alone client: each call is a transaction of its own."""
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -15,23 +16,27 @@ from secretstore.cache import CacheConfig, CacheStatistics
 from secretstore.cache.clients import ClientCache
 from secretstore.client.keys import Keys, unseen
 from secretstore.client.methods import SecretMethods
-from secretstore.client.options import ClientOptions
+from secretstore.client.notifying import Notifier
+from secretstore.client.options import ClientOptions, told
+from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
+from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine
 from secretstore.orm.listening import listening
 from secretstore.orm.translate import translated
 from secretstore.service import SecretService, applying
 from secretstore.service.applying import OnProgress
 from secretstore.service.changes import ChangeReader
-from secretstore.service.checks import checked_time, parse_page
+from secretstore.service.checks import checked_seconds, checked_time, parse_page
 from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
-from secretstore.service.flows import Flow, Outside
+from secretstore.service.flows import Flow, InTransaction, Outside
 from secretstore.service.keeping import Found, find_to_keep
+from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
@@ -54,17 +59,24 @@ class SecretClient(SecretMethods):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
+        retry_seconds: float = RETRY_SECONDS,
         cache: CacheConfig | None = None,
         listen_url: str | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.engine = engine
+        self._notifier = Notifier(engine) if notify == "after_commit" else None
         self._cache: ClientCache | None = None
         if cache is not None:
             listen_engine = engine if listen_url is None else make_engine(listen_url)
             self._cache = ClientCache(cache, engine, listen_engine)
-        on_commit = None if self._cache is None else self._cache.let_go
-        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, on_commit)
+        tell = told(
+            None if self._cache is None else self._cache.let_go,
+            None if self._notifier is None else self._notifier.add,
+        )
+        retrying = Retrying(checked_seconds(retry_seconds))
+        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
+        self._reader = self._options.pooled_reader(engine)
         self._on_close = on_close
         self._is_sibling = False
 
@@ -76,6 +88,7 @@ class SecretClient(SecretMethods):
         """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
+        sibling._reader = sibling._options.pooled_reader(self.engine)  # noqa: SLF001 - ditto
         sibling._on_close = None  # noqa: SLF001 - ditto
         sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
@@ -102,7 +115,7 @@ class SecretClient(SecretMethods):
             self._options.actor,
             self._options.notify != "off",
             dry_run,
-            self._options.on_commit,
+            self._options.tell,
         )
         return self._drive(collector.collect(deleted_for, on_progress))
 
@@ -167,7 +180,7 @@ class SecretClient(SecretMethods):
     def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
         """Return committed changes of keys that begin with `prefix`, after the one with that `seq`; see `watch`."""
         reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
-        page = self._read_committed(lambda session: reader.read(session, after, limit))
+        page = self._committed(lambda session: reader.read(session, after, limit))
         return list(page.changes)
 
     def last_change_number(self) -> int:
@@ -176,7 +189,7 @@ class SecretClient(SecretMethods):
         Whoever keeps a copy asks for it first, reads then, and watches `after` it.
         """
         reader = ChangeReader(self._options.parsed_namespace, parse_prefix(""))
-        return self._read_committed(reader.start)
+        return self._committed(reader.start)
 
     def watch(
         self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
@@ -195,16 +208,24 @@ class SecretClient(SecretMethods):
             yield from watch(self._read_committed, listener, reader, after=after, poll_seconds=poll_seconds)
 
     def _read_committed(self, do: Callable[[Session], T]) -> T:
-        engine = self.engine.execution_options(isolation_level="READ COMMITTED")
-        with translated(), Session(engine) as session, session.begin():
+        with translated(), Session(self._committed_engine) as session, session.begin():
             return do(session)
+
+    def _committed(self, do: Callable[[Session], T]) -> T:
+        return self._transact(self._options.step(do, is_repeatable=True), self._committed_engine)
+
+    @property
+    def _committed_engine(self) -> Engine:
+        return self.engine.execution_options(isolation_level="READ COMMITTED")
 
     def cache_statistics(self) -> CacheStatistics | None:
         """Return what the cache did in this process, and how it is; None without a cache."""
         return None if self._cache is None else self._cache.statistics()
 
     def close(self) -> None:
-        """Close what `connect` opened; an engine that was given stays as it is."""
+        """Close what `connect` opened, once notices are sent; an engine that was given stays as it is."""
+        if self._notifier is not None:
+            self._notifier.flush()
         if self._cache is not None and not self._is_sibling:
             self._cache.close()
         if self._on_close is not None:
@@ -229,7 +250,7 @@ class SecretClient(SecretMethods):
         if found is not None:
             return found
         wanted = parse_key(key)
-        return cache.load(namespace, wanted, lambda: self._run(find_to_keep, wanted))
+        return cache.load(namespace, wanted, lambda: self._read(find_to_keep, wanted))
 
     def _let_go(self) -> None:
         if self._cache is not None:
@@ -238,20 +259,39 @@ class SecretClient(SecretMethods):
     def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
             try:
-                return self._in_transaction(lambda lent: method(self._options.patient_service(lent), *args, **kwargs))
+                return self._transact(self._options.call(method, *args, **kwargs), self.engine)
             except KeyServerCall as needed:
                 make = needed.make
             self._check_ring()
             make()
+
+    def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        # References are followed in one transaction.
+        if not kwargs.get("resolve"):
+            with self._options.may_fail():
+                return method(self._reader, *args, **kwargs)
+        return self._run(method, *args, **kwargs)
 
     def _check_ring(self) -> None:
         if not self._options.ring_check.passed:
             self.keys.check_complete()
             self._options.ring_check.passed = True
 
-    def _in_transaction(self, do: Callable[[Session], T]) -> T:
-        with translated(), Session(self.engine) as session, session.begin():
-            return do(session)
+    def _transact(self, trial: Trial[T], engine: Engine) -> T:
+        while True:
+            try:
+                if trial.is_in_doubt and self._was_committed(trial):
+                    return trial.end()
+                with translated(), Session(engine) as session, session.begin():
+                    trial.run(session)
+                return trial.end()
+            except SecretStoreError as error:
+                failure = error
+            time.sleep(trial.pause_after(failure))
+
+    def _was_committed(self, trial: Trial[Any]) -> bool:
+        with translated(), Session(self._committed_engine) as session:
+            return trial.was_committed(session)
 
     def _drive(self, flow: Flow[T]) -> T:
         answer = None
@@ -260,4 +300,8 @@ class SecretClient(SecretMethods):
                 step = flow.send(answer)
             except StopIteration as end:
                 return cast("T", end.value)
-            answer = step.do() if isinstance(step, Outside) else self._in_transaction(step.do)
+            answer = step.do() if isinstance(step, Outside) else self._step(step)
+
+    def _step(self, step: InTransaction) -> Any:  # the flow knows what its own step returns
+        # Whether a step was committed cannot be asked, and it may be one that must not run twice.
+        return self._transact(self._options.step(step.do, is_repeatable=False), self.engine)

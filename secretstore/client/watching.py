@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy.orm import Session
 
+from secretstore.client.patience import Patience
 from secretstore.domain.records import Change
 from secretstore.errors import StoreUnavailableError
 from secretstore.orm.listening import AsyncListener, Listener
@@ -18,8 +19,6 @@ from secretstore.service.changes import ChangeReader
 T = TypeVar("T")
 
 PAGE = 500
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
 
 
@@ -35,22 +34,6 @@ class AsyncTransactions(Protocol):
 
     def __call__(self, do: Callable[[Session], T]) -> Awaitable[T]:
         """Return what the function returns."""
-
-
-class _Patience:
-    """How long to wait after failures in a row; it ends after a minute."""
-
-    def __init__(self) -> None:
-        self._pause = _FIRST_PAUSE_SECONDS
-        self._waited = 0.0
-
-    def next_pause(self, error: StoreUnavailableError) -> float:
-        """Return for how many seconds to wait, or raise the error."""
-        if self._waited > _PATIENCE_SECONDS:
-            raise error
-        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
-        self._waited += pause
-        return pause
 
 
 def watch(
@@ -89,7 +72,7 @@ async def watch_async(
 
 
 def _patiently(call: Callable[[], T]) -> T:
-    patience = _Patience()
+    patience = Patience(_PATIENCE_SECONDS)
     while True:
         try:
             return call()
@@ -99,7 +82,7 @@ def _patiently(call: Callable[[], T]) -> T:
 
 
 async def _patiently_async(call: Callable[[], Awaitable[T]]) -> T:
-    patience = _Patience()
+    patience = Patience(_PATIENCE_SECONDS)
     while True:
         try:
             return await call()

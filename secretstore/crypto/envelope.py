@@ -21,11 +21,13 @@ What was shredded leaves an object behind that holds nothing but its format, "al
 data key that is gone.
 """
 
-import json
-from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Self
 
 from secretstore.crypto.aead import NONCE_BYTES, TAG_BYTES, Aead, SealFailed
@@ -35,6 +37,7 @@ from secretstore.errors import DecryptionError
 FORMAT = 1
 ALGORITHM = "A256GCM"
 SHREDDED = "shredded"
+_MEMBERS = frozenset({"v", "alg", "key", "nonce", "data"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class ValuePlace:
 
     def associated_data(self, data_key_id: str) -> bytes:
         """Return what the tag covers beside the value."""
-        return _joined("secretstore value 1", self.namespace, self.key, str(self.version), data_key_id)
+        fixed = _joined("secretstore value 1", self.namespace), _joined(data_key_id)
+        return b"".join((fixed[0], _framed(self.key), _framed(str(self.version)), fixed[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,19 @@ class Envelope:
     def parse(cls, stored: object, what: object) -> Self:
         """Read a stored envelope, or raise `DecryptionError` that names `what` it is of."""
         check_not_shredded(stored, what)
-        match stored:
-            # `**others` with its guard refuses further members; a bool would pass for an int.
-            case {
-                "v": int(v),
-                "alg": str(alg),
-                "key": str(key_id),
-                "nonce": str(nonce),
-                "data": str(data),
-                **others,
-            } if type(v) is int and v == FORMAT and alg == ALGORITHM and not others:
-                envelope = cls(key_id, _decoded(nonce, what), _decoded(data, what))
-            case _:
-                raise DecryptionError(f"{what} is not in a format that this release knows")
+        # A bool would pass for the number 1.
+        if (
+            not isinstance(stored, dict)
+            or stored.keys() != _MEMBERS
+            or type(stored["v"]) is not int
+            or stored["v"] != FORMAT
+            or stored["alg"] != ALGORITHM
+        ):
+            raise DecryptionError(f"{what} is not in a format that this release knows")
+        key_id, nonce, data = stored["key"], stored["nonce"], stored["data"]
+        if not (isinstance(key_id, str) and isinstance(nonce, str) and isinstance(data, str)):
+            raise DecryptionError(f"{what} is not in a format that this release knows")
+        envelope = cls(key_id, _decoded(nonce, what), _decoded(data, what))
         if len(envelope.nonce) != NONCE_BYTES or len(envelope.data) < TAG_BYTES:
             raise DecryptionError(f"{what} was changed: a part of it has the wrong length")
         return envelope
@@ -88,13 +92,15 @@ class Envelope:
             "v": FORMAT,
             "alg": ALGORITHM,
             "key": self.key_id,
-            "nonce": b64encode(self.nonce).decode(),
-            "data": b64encode(self.data).decode(),
+            "nonce": _encoded(self.nonce),
+            "data": _encoded(self.data),
         }
 
     def as_json(self) -> str:
         """Return the envelope as JSON text."""
-        return json.dumps(self.as_object(), separators=(",", ":"))
+        # By hand, because every write makes one: nothing but the id of the key can hold what has to be escaped.
+        key, nonce, data = encode_basestring_ascii(self.key_id), _encoded(self.nonce), _encoded(self.data)
+        return f'{{"v":{FORMAT},"alg":"{ALGORITHM}","key":{key},"nonce":"{nonce}","data":"{data}"}}'
 
 
 def shredded(data_key_id: str | None = None) -> dict[str, object]:
@@ -146,16 +152,23 @@ def data_key_context(place: DataKeyPlace, master_key_id: str) -> bytes:
     return _joined("secretstore data key 1", place.namespace, place.data_key_id, master_key_id)
 
 
+@lru_cache(maxsize=1024)
 def _joined(*fields: str) -> bytes:
-    encoded = [field.encode() for field in fields]
-    return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
+    return b"".join(map(_framed, fields))
+
+
+def _framed(field: str) -> bytes:
+    encoded = field.encode()
+    return len(encoded).to_bytes(4, "big") + encoded
+
+
+def _encoded(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
 
 
 def _decoded(text: str, what: object) -> bytes:
-    try:
-        decoded = b64decode(text, validate=True)
-    except (Base64Error, ValueError):
-        decoded = b""
-    if b64encode(decoded).decode() != text:
-        raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")
-    return decoded
+    with suppress(Base64Error, ValueError):
+        decoded = a2b_base64(text, strict_mode=True)
+        if _encoded(decoded) == text:
+            return decoded
+    raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")

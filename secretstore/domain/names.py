@@ -90,7 +90,7 @@ def _parse_text(kind: str, text: object, longest: int) -> str:
         raise InvalidSecretKeyError(f"a {kind} is text, not {type(text).__name__}")
     if len(text) > longest:
         raise InvalidSecretKeyError(f"a {kind} is at most {longest} characters long; this one has {len(text)}")
-    if any(ord(character) in _SURROGATES for character in text):
+    if not text.isascii() and any(ord(character) in _SURROGATES for character in text):
         raise InvalidSecretKeyError(f"a {kind} is valid Unicode; this one holds a lone surrogate")
     return text
 

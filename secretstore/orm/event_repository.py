@@ -3,6 +3,7 @@
 import hashlib
 import json
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Executable, Result
 from sqlalchemy.orm import Session
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from secretstore.domain.names import Namespace, prefix_end
 from secretstore.domain.records import Change
 from secretstore.orm import event_statements as statements
-from secretstore.orm.execute import execute
+from secretstore.orm.execute import execute, fetch
 
 CHANNEL = "secretstore"
 
@@ -52,6 +53,15 @@ class EventRepository:
         """Return whether this server only follows another one, so that no change can be numbered here."""
         return bool(execute(self._session, statements.select_is_standby()).scalar_one())
 
+    def was_recorded(self, event_id: UUID) -> bool:
+        """Return whether the transaction that wrote an event was committed; waits a little while it is under way.
+
+        Where it was not, it never will be.  The caller's transaction has to be rolled back.
+        """
+        execute(self._session, statements.propagate_settings())
+        execute(self._session, statements.limit_waiting())
+        return self._execute(statements.claim_event(), event_id=event_id).scalar_one_or_none() is None
+
     def notify(self, **named: object) -> None:
         """Hint to listeners that something changes in the namespace when this transaction commits."""
         payload = json.dumps({"namespace": self._namespace, **named}, ensure_ascii=False)
@@ -63,7 +73,7 @@ class EventRepository:
 
 def send_notice(session: Session, payload: str) -> None:
     """Send any text to all who listen, when this transaction commits."""
-    execute(session, statements.notify(), channel=CHANNEL, payload=payload)
+    fetch(session, statements.notify(), channel=CHANNEL, payload=payload)
 
 
 def _lock_of(namespace: Namespace) -> int:

@@ -3,21 +3,24 @@
 from functools import cache
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Executable,
     ScalarSelect,
     Text,
+    Uuid,
     and_,
     case,
     func,
-    literal,
     select,
+    text,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from secretstore.orm.models import ChangeEvent
-from secretstore.orm.statements import in_namespace, parameter
+from secretstore.orm.statements import constant, in_namespace, parameter
 
 _EVENT = ChangeEvent.__table__.c
 
@@ -61,7 +64,7 @@ def _version_of_then() -> ColumnElement[int]:
     The change of a destroyed version names that version, which may be an old one.
     """
     before = ChangeEvent.__table__.alias("before").c
-    destroy = literal("destroy", literal_execute=True)
+    destroy = constant("destroy")
     last = (
         select(func.max(before.version))
         .where(
@@ -112,6 +115,39 @@ def select_is_standby() -> Executable:
 
 
 @cache
+def claim_event() -> Executable:
+    """Record an event under an id, and answer with the id if no committed transaction has; waits for one under way."""
+    nothing = constant("")
+    row = {
+        "namespace": parameter("namespace", Text),
+        "id": parameter("event_id", Uuid),
+        **dict.fromkeys(("key", "action", "actor"), nothing),
+        "version": constant(0),
+        "occurred_at": func.now(),
+    }
+    return insert(ChangeEvent).values(row).on_conflict_do_nothing().returning(_EVENT.id)
+
+
+@cache
+def propagate_settings() -> Executable:
+    """Let the settings of this transaction hold on every node of a Citus cluster; elsewhere it does nothing."""
+    return text("SET LOCAL citus.propagate_set_commands = 'local'")
+
+
+@cache
+def limit_waiting() -> Executable:
+    """Wait for a lock no longer than two seconds in this transaction."""
+    return text("SET LOCAL lock_timeout = '2s'")
+
+
+@cache
 def notify() -> Executable:
     """Hint to listeners that something changes when this transaction commits."""
     return select(func.pg_notify(parameter("channel", Text), parameter("payload", Text)))
+
+
+@cache
+def notify_all() -> Executable:
+    """Send many notices; outside a transaction they are sent at once."""
+    payloads = func.unnest(parameter("payloads", ARRAY(Text))).column_valued("payload")
+    return select(func.pg_notify(parameter("channel", Text), payloads))

@@ -23,7 +23,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
     true,
@@ -37,7 +36,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 
 from secretstore.crypto.envelope import SHREDDED
 from secretstore.orm.models import DataKey, DataKeyUse, SecretStore, SecretVersion
-from secretstore.orm.statements import in_namespace, is_active, parameter
+from secretstore.orm.statements import constant, in_namespace, is_active, parameter
 
 ValueTable = type[SecretStore] | type[SecretVersion]
 
@@ -50,13 +49,13 @@ _INFO = (
     DataKey.retired_at,
     DataKey.shredded_at,
     case(
-        (DataKey.shredded_at.is_not(None), literal("shredded", literal_execute=True)),
+        (DataKey.shredded_at.is_not(None), constant("shredded")),
         else_=DataKey.state,
     ).label("state"),
 )
 
 
-_RETIRED = literal("retired", literal_execute=True)
+_RETIRED = constant("retired")
 
 
 def _this_one() -> Any:  # a condition, whose type says nothing
@@ -163,7 +162,7 @@ def record_use() -> Executable:
         "seals": seals,
     }
     added = insert(DataKeyUse).values(row).cte("added")
-    before = select(func.coalesce(func.sum(DataKeyUse.seals), literal(0, literal_execute=True))).where(
+    before = select(func.coalesce(func.sum(DataKeyUse.seals), constant(0))).where(
         in_namespace(DataKeyUse), DataKeyUse.data_key_id == parameter("data_key_id", Text)
     )
     return select(before.scalar_subquery() + cast(seals, BigInteger)).add_cte(added)
@@ -179,7 +178,7 @@ def select_most_used() -> Executable:
         .group_by(DataKeyUse.namespace, DataKeyUse.data_key_id)
         .subquery()
     )
-    return select(func.coalesce(func.max(sums.c.seals), literal(0, literal_execute=True)))
+    return select(func.coalesce(func.max(sums.c.seals), constant(0)))
 
 
 @cache
@@ -203,7 +202,7 @@ def select_infos(*, of_all: bool) -> Executable:
     """What is known of the data keys of a namespace or of all, with how many values and seals each has."""
     values, seals = _values_by_data_key(of_all=of_all), _seals_by_data_key()
     here = true() if of_all else in_namespace(DataKey)
-    zero = literal(0, literal_execute=True)
+    zero = constant(0)
     return (
         select(
             *_INFO,
@@ -328,7 +327,7 @@ def _sealed(table: ValueTable) -> tuple[Any, ...]:
     return (
         in_namespace(table),
         table.data_key_id == func.any(parameter("data_key_ids", ARRAY(Text))),
-        table.value["alg"].astext != literal(SHREDDED, literal_execute=True),
+        table.value["alg"].astext != constant(SHREDDED),
     )
 
 

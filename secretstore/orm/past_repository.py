@@ -11,7 +11,7 @@ from secretstore.domain.names import Key, Namespace
 from secretstore.domain.records import SecretInfo
 from secretstore.orm import past_statements as statements
 from secretstore.orm.execute import execute
-from secretstore.orm.repository import Page, State, StoredValue, state_of
+from secretstore.orm.reads import Page, State, StoredValue, state_of
 
 
 class PastRepository:

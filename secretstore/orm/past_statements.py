@@ -18,7 +18,6 @@ from sqlalchemy import (
     and_,
     cast,
     func,
-    literal,
     null,
     or_,
     select,
@@ -27,13 +26,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from secretstore.orm.models import ChangeEvent, LabelChange, SecretStore, SecretVersion
-from secretstore.orm.statements import among_keys, in_namespace, in_page, parameter, version_labels
+from secretstore.orm.statements import among_keys, constant, in_namespace, in_page, parameter, version_labels
 
 _IS_KEY = ChangeEvent.key == parameter("key", Text)
 
 
 def _action(name: str) -> ColumnElement[str]:
-    return literal(name, literal_execute=True)
+    return constant(name)
 
 
 def _moment() -> ColumnElement[Any]:
@@ -85,7 +84,7 @@ def _values(last: Subquery) -> Select[Any]:
 
 def _labels() -> ColumnElement[Any]:
     labels = version_labels(LabelChange.changed_at <= _moment())
-    return func.coalesce(labels, cast(literal("{}", literal_execute=True), JSONB))
+    return func.coalesce(labels, cast(constant("{}"), JSONB))
 
 
 def _infos(last: Subquery) -> Select[Any]:

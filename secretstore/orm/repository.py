@@ -5,42 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import Executable, Result, Row
 from sqlalchemy.orm import Session
 
-from secretstore.domain.names import Key, Namespace, parse_namespace, prefix_end
+from secretstore.domain.names import Key, Namespace, parse_namespace
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.orm import statements, write_statements
-from secretstore.orm.execute import execute
+from secretstore.orm.execute import execute, fetch
+from secretstore.orm.reads import Page, SecretReads, State, StoredValue, info_of, state_of
 from secretstore.orm.statements import Show
-
-
-@dataclass(frozen=True, slots=True)
-class StoredValue:
-    """An envelope as it is stored, and where it stands; None where it is gone for good."""
-
-    key: Key
-    version: int
-    envelope: Mapping[str, object] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ValueToKeep:
-    """An envelope that a reader keeps, and for how many seconds it may; None for ever."""
-
-    value: StoredValue
-    seconds_left: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that a file has of a secret."""
-
-    value: StoredValue
-    labels: Mapping[str, str]
-    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +43,9 @@ class Head:
         return self.version if self.is_live else 0
 
 
+_NEVER_WRITTEN = Head()
+
+
 @dataclass(frozen=True, slots=True)
 class Heads:
     """The active data key of the namespace, the heads of some keys, and a moment after their last changes."""
@@ -78,7 +56,7 @@ class Heads:
 
     def of(self, key: Key) -> Head:
         """Return the head of a key, also of one that was never written."""
-        return self.by_key.get(key, Head())
+        return self.by_key.get(key, _NEVER_WRITTEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,25 +136,7 @@ class Selection:
         return {name: value for name, value in wanted.items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A range of keys: those that begin with `prefix` and come after `after`."""
-
-    prefix: str = ""
-    after: str = ""
-    limit: int | None = None
-
-    def parameters(self) -> dict[str, object]:
-        """Return the page as parameters of a statement."""
-        return {
-            "prefix": self.prefix,
-            "prefix_end": prefix_end(self.prefix),
-            "after": self.after,
-            "limit": self.limit,
-        }
-
-
-class SecretRepository:
+class SecretRepository(SecretReads):
     """The rows of one namespace, on the caller's session.
 
     It never commits, rolls back, flushes or closes: the transaction is the caller's.  Statements run on the session's
@@ -186,38 +146,17 @@ class SecretRepository:
     def __init__(self, session: Session, *, namespace: str = "default") -> None:
         self.session = session
         self.namespace: Namespace = parse_namespace(namespace)
-
-    def find_value(self, key: Key, version: int | None = None) -> StoredValue | None:
-        """Return the envelope of a secret that is there, in its current or a given version."""
-        statement = statements.select_value() if version is None else statements.select_value_of_version()
-        row = self._execute(statement, key=key, **({} if version is None else {"version": version})).one_or_none()
-        return None if row is None else _stored_value(row)
-
-    def find_value_to_keep(self, key: Key) -> ValueToKeep | None:
-        """Return the envelope of a secret that is there, and how long it may be kept."""
-        row = self._execute(statements.select_value_to_keep(), key=key).one_or_none()
-        return None if row is None else ValueToKeep(_stored_value(row), row.seconds_left)
-
-    def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
-        """Return the envelopes of those secrets that are there, in no order."""
-        return [_stored_value(row) for row in self._execute(statements.select_values(), keys=list(keys))]
+        # Of an event of this transaction: whether it was committed is asked by it, where the answer to COMMIT was lost.
+        self.last_event_id: UUID | None = None
 
     def find_stored(self, keys: Sequence[Key]) -> dict[Key, StoredSecret]:
         """Return those secrets that were ever written, deleted and expired ones too."""
         rows = self._execute(statements.select_stored(), keys=list(keys))
         return {row.key: StoredSecret(_stored_value(row), row.updated_at, row.is_deleted, row.is_live) for row in rows}
 
-    def list_values(self, page: Page) -> list[StoredValue]:
-        """Return a page of envelopes by key."""
-        return [_stored_value(row) for row in self._execute(statements.select_page_of_values(), **page.parameters())]
-
     def find_states(self, keys: Sequence[Key]) -> list[State]:
         """Return all that a file has of those secrets that are there, in no order."""
         return [state_of(row) for row in self._execute(statements.select_states(), keys=list(keys))]
-
-    def list_states(self, page: Page) -> list[State]:
-        """Return a page of all that a file has of secrets."""
-        return [state_of(row) for row in self._execute(statements.select_page_of_states(), **page.parameters())]
 
     def list_keys(self, page: Page, show: Show = Show.LIVE) -> list[str]:
         """Return a page of keys."""
@@ -231,12 +170,7 @@ class SecretRepository:
             expiring=selection.expiring_within is not None,
             unchanged=selection.unchanged_for is not None,
         )
-        return [_info(row) for row in self._execute(statement, **page.parameters(), **selection.parameters())]
-
-    def find_info(self, key: Key) -> SecretInfo | None:
-        """Return what is known of a secret without its value."""
-        row = self._execute(statements.select_info(), key=key).one_or_none()
-        return None if row is None else _info(row)
+        return [info_of(row) for row in self._execute(statement, **page.parameters(), **selection.parameters())]
 
     def list_versions(self, key: Key) -> list[VersionInfo]:
         """Return what is known of every version of a secret, newest first."""
@@ -250,7 +184,7 @@ class SecretRepository:
 
     def find_heads(self, keys: Sequence[Key]) -> Heads | None:
         """Return heads and the active data key, locked against its end; None where the namespace has none."""
-        rows = self._execute(statements.select_heads(), keys=list(keys)).all()
+        rows = self._fetch(statements.select_heads(), keys=keys)
         if not rows:
             return None
         found = {
@@ -277,21 +211,25 @@ class SecretRepository:
         the labels are those of new secrets only.
         With `times`, one for each version, it is an import: a head that changed at that time or later stays as it is.
         """
-        rows = self._execute(
+        event_ids = {new.key: uuid4() for new in versions}
+        rows = self._fetch(
             write_statements.write_secrets() if times is None else write_statements.import_secrets(),
             keys=[new.key for new in versions],
             versions=[new.version for new in versions],
             envelopes=[new.envelope for new in versions],
-            labels=[json.dumps(dict(new.labels)) for new in versions],
+            labels=[json.dumps(dict(new.labels)) if new.labels else "{}" for new in versions],
             expires_ats=[new.expires_at for new in versions],
-            event_ids=[uuid4() for _ in versions],
+            event_ids=list(event_ids.values()),
             keeps_labels=keeps_labels,
             was_deleted=was_deleted,
             actor=actor,
             moment=moment,
             **({"is_locked": is_locked} if times is None else _arrays_of(times)),
         )
-        return [_info(row) for row in rows]
+        infos = [info_of(row) for row in rows]
+        if infos:
+            self.last_event_id = event_ids[Key(infos[0].key)]
+        return infos
 
     def lock(self, keys: Sequence[Key]) -> LockedHeads | None:
         """Lock those secrets that were ever written; None where none of them was."""
@@ -319,15 +257,19 @@ class SecretRepository:
 
     def destroy(self, key: Key, versions: Sequence[int], *, moment: datetime, actor: str | None) -> list[int]:
         """Remove the envelopes of some versions of a locked secret, and return which were still there."""
+        event_ids = {version: uuid4() for version in versions}
         rows = self._execute(
             write_statements.destroy_versions(),
             key=key,
-            versions=list(versions),
-            event_ids=[uuid4() for _ in versions],
+            versions=list(event_ids),
+            event_ids=list(event_ids.values()),
             moment=moment,
             actor=actor,
         )
-        return sorted(rows.scalars())
+        destroyed: list[int] = sorted(rows.scalars())
+        if destroyed:
+            self.last_event_id = event_ids[destroyed[0]]
+        return destroyed
 
     def prune(self, up_to: Mapping[Key, int]) -> int:
         """Remove the versions of each key up to a number, and return how many there were."""
@@ -359,8 +301,15 @@ class SecretRepository:
         return moment
 
     def _change(self, statement: Executable, keys: Sequence[Key], **parameters: object) -> list[SecretInfo]:
-        rows = self._execute(statement, keys=list(keys), event_ids=[uuid4() for _ in keys], **parameters)
-        return [_info(row) for row in rows]
+        event_ids = {key: uuid4() for key in keys}
+        rows = self._execute(statement, keys=list(event_ids), event_ids=list(event_ids.values()), **parameters)
+        infos = [info_of(row) for row in rows]
+        if infos:
+            self.last_event_id = event_ids[Key(infos[0].key)]
+        return infos
+
+    def _fetch(self, statement: Executable, **values: object) -> Sequence[Any]:
+        return fetch(self.session, statement, namespace=self.namespace, **values)
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self.session, statement, namespace=self.namespace, **parameters)
@@ -373,18 +322,9 @@ def _arrays_of(times: Sequence[Times]) -> dict[str, object]:
     }
 
 
-def state_of(row: Row[Any]) -> State:
-    """Return a row as a record."""
-    return State(_stored_value(row), row.labels, row.expires_at)
-
-
 def _stored_value(row: Row[Any]) -> StoredValue:
     return StoredValue(row.key, row.version, row.value)
 
 
 def _locked_head(row: Row[Any]) -> LockedHead:
     return LockedHead(**{name: member for name, member in row._asdict().items() if name not in {"key", "moment"}})
-
-
-def _info(row: Row[Any]) -> SecretInfo:
-    return SecretInfo(**row._asdict())

@@ -25,7 +25,7 @@ from sqlalchemy import (
     column,
     extract,
     func,
-    literal,
+    literal_column,
     or_,
     select,
     true,
@@ -73,6 +73,16 @@ def parameter(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> Bind
     return bindparam(_PREFIX + name, type_=type_)
 
 
+def unprefixed(name: str) -> str:
+    """Return the name of a value by the name of its parameter."""
+    return name.removeprefix(_PREFIX)
+
+
+def constant(value: str | int) -> ColumnElement[Any]:
+    """Return a word or a number of ours, written into the statement so that the planner sees it."""
+    return literal_column(repr(value), Text if isinstance(value, str) else BigInteger)
+
+
 def rows_of(**columns: TypeEngine[Any] | type[TypeEngine[Any]]) -> NamedFromClause:
     """Return rows from one array for each column; the parameter of an array is named like its column, with an s."""
     arrays = (parameter(f"{name}s", ARRAY(type_)) for name, type_ in columns.items())
@@ -115,8 +125,8 @@ def in_namespace(table: Any) -> ColumnElement[bool]:  # any of our models
 
 def is_active() -> ColumnElement[bool]:
     """Select data keys that seal."""
-    # Written into the statement, because the planner has to see that it is the condition of the partial index.
-    return DataKey.state == literal("active", literal_execute=True)
+    # The condition of the partial index.
+    return DataKey.state == constant("active")
 
 
 def in_page(key: Any) -> tuple[ColumnElement[bool], ...]:  # a column, mapped or not

@@ -25,11 +25,13 @@ _TRY_AGAIN = "roll back and try the whole transaction again"
 _ROLL_BACK = "an earlier statement of this transaction failed; roll it back first"
 
 _BY_STATE: dict[str, tuple[type[SecretStoreError], str]] = {
+    "0A000": (StoreUnavailableError, f"PostgreSQL cannot do this here, or a table has changed meanwhile; {_TRY_AGAIN}"),
     "25006": (
         StoreUnavailableError,
         "this server only reads; connect to the primary (target_session_attrs=read-write)",
     ),
     "25P02": (StoreUnavailableError, _ROLL_BACK),
+    "26000": (StoreUnavailableError, f"a prepared statement was dropped by someone else; {_TRY_AGAIN}"),
     "3D000": (StoreUnavailableError, "the database does not exist; create it or correct the URL"),
     "3F000": (SchemaOutOfDateError, f"the schema of the secret store is missing; {_UPGRADE}"),
     "40001": (StoreUnavailableError, f"another transaction was in the way; {_TRY_AGAIN}"),
@@ -39,6 +41,7 @@ _BY_STATE: dict[str, tuple[type[SecretStoreError], str]] = {
         "the database role may not do this; grant it USAGE on schema secretstore, and the tables",
     ),
     "42703": (SchemaOutOfDateError, f"a column of the secret store is missing; {_UPGRADE}"),
+    "42P05": (StoreUnavailableError, f"a prepared statement is there already, of someone else; {_TRY_AGAIN}"),
     "42P01": (SchemaOutOfDateError, f"a table of the secret store is missing; {_UPGRADE}"),
     "55P03": (StoreUnavailableError, f"a lock was not free in time; {_TRY_AGAIN}"),
     "57014": (StoreUnavailableError, "the statement was cancelled or took longer than statement_timeout"),
@@ -49,6 +52,10 @@ _BY_CLASS: dict[str, tuple[type[SecretStoreError], str]] = {
     "53": (StoreUnavailableError, "PostgreSQL is out of connections, memory or disk"),
     "57": (StoreUnavailableError, f"PostgreSQL is shutting down or starting; {_TRY_AGAIN}"),
 }
+# After these the whole transaction, tried again, may succeed: conflicts, locks, servers that shut down, start or only read.
+_TRANSIENT = frozenset({"25006", "40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05"})
+# After these nobody knows whether a COMMIT was carried out.
+_LOST = frozenset({"40003", "57P01", "57P02", "57P03"})
 # libpq gives no SQLSTATE for a failed connection.  A server that speaks another language gets the general answer.
 _BY_WORDS: tuple[tuple[str, type[SecretStoreError], str], ...] = (
     ("password authentication failed", PermissionDeniedError, "the role or its password is wrong"),
@@ -134,20 +141,38 @@ def _of_driver(error: psycopg.Error, *, connecting: bool) -> SecretStoreError:
     state = error.sqlstate
     if state is not None:
         kind, hint = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or (None, "")
-        return kind(f"{hint} (SQLSTATE {state})") if kind else _unknown(state)
+        return _of_kind(kind, f"{hint} (SQLSTATE {state})", state) if kind else _unknown(state)
     if not isinstance(error, psycopg.OperationalError):
         return _unknown(None)
     if connecting:
         return _of_connecting(error)
-    return StoreUnavailableError(f"the connection to PostgreSQL broke; {_TRY_AGAIN}")
+    return StoreUnavailableError(f"the connection to PostgreSQL broke; {_TRY_AGAIN}", is_transient=True, was_lost=True)
+
+
+def _of_kind(kind: type[SecretStoreError], message: str, state: str) -> SecretStoreError:
+    if kind is not StoreUnavailableError:
+        return kind(message)
+    is_broken = state.startswith("08")
+    return StoreUnavailableError(
+        message,
+        is_transient=is_broken or state in _TRANSIENT,
+        was_lost=is_broken or state in _LOST,
+        was_unreached=state == "25006",
+    )
 
 
 def _of_connecting(error: psycopg.OperationalError) -> SecretStoreError:
     words = str(error).lower()
     for said, kind, hint in _BY_WORDS:
         if re.search(said, words):
-            return kind(f"cannot connect to PostgreSQL{_address(error)}: {hint}")
-    return StoreUnavailableError(f"cannot connect to PostgreSQL{_address(error)}; is it running, and is the URL right?")
+            message = f"cannot connect to PostgreSQL{_address(error)}: {hint}"
+            return _unreached(message) if kind is StoreUnavailableError else kind(message)
+    return _unreached(f"cannot connect to PostgreSQL{_address(error)}; is it running, and is the URL right?")
+
+
+def _unreached(message: str) -> StoreUnavailableError:
+    # A server that restarts is refused, missing or silent for a while, and its name may be unknown meanwhile.
+    return StoreUnavailableError(message, is_transient=True, was_unreached=True)
 
 
 def _address(error: psycopg.Error) -> str:

@@ -29,7 +29,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    literal,
     null,
     or_,
     select,
@@ -41,7 +40,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.types import TypeEngine
 
 from secretstore.orm.models import ChangeEvent, LabelChange, NamespaceSetting, SecretStore, SecretVersion
-from secretstore.orm.statements import INFO, among_keys, in_namespace, is_live, parameter, rows_of
+from secretstore.orm.statements import INFO, among_keys, constant, in_namespace, is_live, parameter, rows_of
 
 _SECRET = SecretStore.__table__.c
 _MOMENT = DateTime(timezone=True)
@@ -62,7 +61,7 @@ def _actor() -> ColumnElement[str]:
 
 
 def _no_labels() -> ColumnElement[Any]:
-    return cast(literal("{}", literal_execute=True), JSONB)
+    return cast(constant("{}"), JSONB)
 
 
 @cache
@@ -147,7 +146,7 @@ def _record_changes(changed: CTE, rows: NamedFromClause, action: str) -> CTE:
     recorded = {
         **{name: changed.c[name] for name in ("namespace", "key", "version")},
         "id": rows.c.event_id,
-        "action": literal(action, literal_execute=True),
+        "action": constant(action),
         "actor": _actor(),
         "occurred_at": _moment(),
     }
@@ -271,7 +270,7 @@ def destroy_versions() -> Executable:
     recorded = {
         **{name: gone.c[name] for name in ("namespace", "key", "version")},
         "id": gone.c.event_id,
-        "action": literal("destroy", literal_execute=True),
+        "action": constant("destroy"),
         "actor": _actor(),
         "occurred_at": _moment(),
     }

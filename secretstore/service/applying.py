@@ -10,7 +10,7 @@ from secretstore.domain.names import Key, parse_key, parse_labels, parse_prefix
 from secretstore.domain.records import ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import InvalidSecretKeyError
 from secretstore.orm.past_repository import PastRepository
-from secretstore.orm.repository import Page, State
+from secretstore.orm.reads import Page, State
 from secretstore.service.checks import checked_expiry, checked_time
 from secretstore.service.exporting import open_states
 from secretstore.service.synchronous import NewValue, SecretService

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.orm.repository import SecretRepository
-from secretstore.service.checks import checked_time
-from secretstore.service.committed import OnCommit
+from secretstore.service.checks import checked_time, kept
+from secretstore.service.committed import OnChange
 from secretstore.service.data_keys import KeyServerCall, PatientKeyRing
 from secretstore.service.keeping import Found
 from secretstore.service.reading import PastSecrets, SecretReader
@@ -90,7 +90,7 @@ class AsyncSecretReader(ABC):
     ) -> dict[str, Any]: ...
     async def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
         """See `SecretService.get_secrets`."""
-        return await self._read(SecretReader.get_secrets, keys, as_type, resolve=resolve)
+        return await self._read(SecretReader.get_secrets, kept(keys), as_type, resolve=resolve)
 
     @overload
     async def get_secrets_by_prefix(
@@ -222,7 +222,7 @@ class AsyncSecretMethods(AsyncSecretReader):
 
     async def delete_secrets(self, keys: Iterable[str]) -> int:
         """See `SecretService.delete_secrets`."""
-        return await self._run(SecretService.delete_secrets, keys)
+        return await self._run(SecretService.delete_secrets, kept(keys))
 
     async def undelete_secret(self, key: str) -> SecretInfo:
         """See `SecretService.undelete_secret`."""
@@ -240,7 +240,7 @@ class AsyncSecretMethods(AsyncSecretReader):
 
     async def destroy_versions(self, key: str, versions: Iterable[int]) -> int:
         """See `SecretService.destroy_versions`."""
-        return await self._run(SecretService.destroy_versions, key, versions)
+        return await self._run(SecretService.destroy_versions, key, kept(versions))
 
     async def purge_secret(self, key: str) -> bool:
         """See `SecretService.purge_secret`."""
@@ -304,13 +304,13 @@ class AsyncSecretService(AsyncSecretMethods):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
-        on_commit: OnCommit | None = None,
+        on_change: OnChange | None = None,
     ) -> None:
         self._session = session
         repository = SecretRepository(session.sync_session, namespace=namespace)
         patient = PatientKeyRing(keyring)
         self._service = SecretService(
-            repository, patient, actor=actor, max_value_bytes=max_value_bytes, notify=notify, on_commit=on_commit
+            repository, patient, actor=actor, max_value_bytes=max_value_bytes, notify=notify, on_change=on_change
         )
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:

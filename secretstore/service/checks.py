@@ -1,11 +1,14 @@
 """What callers give, checked before anything is sent: versions, limits, times and pages."""
 
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from secretstore.domain.names import parse_prefix
 from secretstore.errors import InvalidSecretValueError
-from secretstore.orm.repository import Page
+from secretstore.orm.reads import Page
+
+T = TypeVar("T")
 
 _LARGEST = 2**63 - 1
 _LONGEST = timedelta(days=365_000)
@@ -44,6 +47,18 @@ def checked_limit(max_versions: Any) -> int | None:  # ditto
     if not _is_number(max_versions, least=1):
         raise ValueError("at least 1 version is kept: a limit is a number, 1 or more")
     return int(max_versions)
+
+
+def kept(items: Iterable[T]) -> Iterable[T]:
+    """Return what can be gone through again, because a transaction may be tried again."""
+    return items if isinstance(items, Collection) else list(items)
+
+
+def checked_seconds(seconds: float) -> float:
+    """Return for how long something is tried again, or raise `ValueError`."""
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("calls are tried again for a number of seconds, 0 or more")
+    return seconds
 
 
 def checked_time(time: datetime, *, name: str) -> datetime:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from secretstore.domain.names import Key, Namespace
 from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.repository import SecretRepository
-from secretstore.service.committed import OnCommit, tell_after_commit
+from secretstore.service.committed import Changed, OnChange, after_commit
 from secretstore.service.flows import Flow, InTransaction
 
 _PAGE = 500
@@ -31,7 +31,7 @@ class Collector:
     actor: str | None
     notifies: bool
     dry_run: bool
-    on_commit: OnCommit | None = None
+    tell: OnChange | None = None
 
     def collect(self, deleted_for: timedelta, on_progress: Callable[[int], object]) -> Flow[Collection]:
         """Purge what was deleted or expired before so long, and prune, a page in each transaction."""
@@ -82,8 +82,8 @@ class Collector:
         return SecretRepository(session, namespace=self.namespace)
 
     def _tell(self, session: Session, keys: list[Key]) -> None:
-        if self.on_commit is not None:
-            tell_after_commit(session, self.on_commit, self.namespace, keys)
+        if self.tell is not None:
+            after_commit(session, self.tell)(Changed(self.namespace, tuple(keys)))
         if self.notifies:
             EventRepository(session, self.namespace).notify()
 

@@ -1,60 +1,92 @@
-"""Tells after a commit what has changed by it: of the outermost transaction of a session, and only if it was committed."""
+"""Tells of changes once they are committed, whoever commits.
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TypeAlias, cast
+A service says what it changes as it does so; what is rolled back, also to a savepoint, is forgotten.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-# Of more than these none is named.
-MOST_KEYS = 1000
+from secretstore.domain.names import Key, Namespace
 
-_INFO = "secretstore changes"
+_OF_SESSION = "secretstore.committed"
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The keys of a namespace that have changed, or None where they are not known."""
+    """Keys of a namespace that were changed together."""
 
-    namespace: str
-    keys: frozenset[str] | None
-
-
-OnCommit: TypeAlias = Callable[[Changed], object]
-_Gathered: TypeAlias = dict[tuple[OnCommit, str], set[str] | None]
+    namespace: Namespace
+    keys: tuple[Key, ...]
 
 
-def tell_after_commit(session: Session, on_commit: OnCommit, namespace: str, keys: Iterable[str] | None) -> None:
-    """Call a function with what changes in the session's transaction, once that is committed."""
-    if isinstance(session, scoped_session):
-        # Listening on the registry would be listening on all of its sessions.
-        session = session()
-    gathered = cast("_Gathered | None", session.info.get(_INFO))
-    if gathered is None:
-        gathered = session.info[_INFO] = {}
-        event.listen(session, "after_commit", _tell)
-        event.listen(session, "after_transaction_end", _forget)
-    before = gathered.get((on_commit, namespace), set())
-    after = None if keys is None or before is None else before.union(keys)
-    gathered[on_commit, namespace] = None if after is None or len(after) > MOST_KEYS else after
+# Is called for what was just changed, or what was just committed; it returns at once and raises nothing.
+OnChange: TypeAlias = Callable[[Changed], object]
 
 
-def _tell(session: Session) -> None:
-    # The end of a savepoint is told in the same way.
-    if session.in_nested_transaction():
-        return
-    for (on_commit, namespace), keys in _taken(session):
-        on_commit(Changed(namespace, None if keys is None else frozenset(keys)))
+def after_commit(session: Session | scoped_session[Session], tell: OnChange) -> OnChange:
+    """Return what to call for each change on a caller's session: it calls `tell` once the change is committed."""
+
+    def changed(change: Changed) -> None:
+        # Listening on a registry of sessions would be listening on all of them.
+        own = session() if isinstance(session, scoped_session) else session
+        # Only now, so that a session that is only read is left as it is.
+        _collected(own).add(own, change, tell)
+
+    return changed
 
 
-def _forget(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        _taken(session)
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    change: Changed
+    tell: OnChange
+    savepoint: SessionTransaction | None
 
 
-def _taken(session: Session) -> list[tuple[tuple[OnCommit, str], set[str] | None]]:
-    gathered = cast("_Gathered", session.info.get(_INFO, {}))
-    taken = list(gathered.items())
-    gathered.clear()
-    return taken
+@dataclass(slots=True)
+class _Collected:
+    """What the transaction of a session has changed until now."""
+
+    entries: list[_Entry] = field(default_factory=list)
+    released: SessionTransaction | None = None
+
+    def add(self, session: Session, change: Changed, tell: OnChange) -> None:
+        self.entries.append(_Entry(change, tell, session.get_nested_transaction()))
+
+    def on_commit(self, session: Session) -> None:
+        """SQLAlchemy calls it after the release of a savepoint too."""
+        self.released = session.get_nested_transaction()
+        if self.released is not None:
+            return
+        entries, self.entries = self.entries, []
+        for entry in entries:
+            entry.tell(entry.change)
+
+    def on_end(self, session: Session, transaction: SessionTransaction) -> None:
+        """What a savepoint held goes to the one around it where it was released, and is forgotten where it was not."""
+        if transaction.nested:
+            self._end_savepoint(transaction, session.get_nested_transaction())
+        elif transaction.parent is None:
+            self.entries = []
+
+    def _end_savepoint(self, savepoint: SessionTransaction, around: SessionTransaction | None) -> None:
+        is_released, self.released = savepoint is self.released, None
+        self.entries = [
+            replace(entry, savepoint=around) if entry.savepoint is savepoint else entry
+            for entry in self.entries
+            if is_released or entry.savepoint is not savepoint
+        ]
+
+
+def _collected(session: Session) -> _Collected:
+    found = session.info.get(_OF_SESSION)
+    if isinstance(found, _Collected):
+        return found
+    collected = _Collected()
+    session.info[_OF_SESSION] = collected
+    event.listen(session, "after_commit", collected.on_commit)
+    event.listen(session, "after_transaction_end", collected.on_end)
+    return collected

@@ -67,11 +67,18 @@ class PatientKeyRing:
         return prepared
 
 
-class DataKeys:
-    """Finds data keys in the key ring, or else in the database."""
+class WrappedKeys(Protocol):
+    """Where data keys are stored."""
 
-    def __init__(self, repository: DataKeyRepository, namespace: Namespace, keyring: OpenedKeys) -> None:
-        self._repository = repository
+    def find_wrapped(self, data_key_id: str) -> Mapping[str, object] | None:
+        """Return a data key as it is stored."""
+
+
+class DataKeyFinder:
+    """Finds data keys in the key ring, or else where they are stored."""
+
+    def __init__(self, stored: WrappedKeys, namespace: Namespace, keyring: OpenedKeys) -> None:
+        self._stored = stored
         self._namespace = namespace
         self._keyring = keyring
 
@@ -79,6 +86,23 @@ class DataKeys:
         """Return the data key of an id; raises `DataKeyGoneError` where there is none."""
         place = DataKeyPlace(self._namespace, data_key_id)
         return self._keyring.opened(place) or self._open(place)
+
+    def _open(self, place: DataKeyPlace) -> Aead:
+        wrapped = self._stored.find_wrapped(place.data_key_id)
+        if wrapped is None:
+            raise DataKeyGoneError(
+                f"namespace {place.namespace!r} has no data key {place.data_key_id!r}: the value was moved here from "
+                "another namespace, or changed"
+            )
+        return self._keyring.open(wrapped, place)
+
+
+class DataKeys(DataKeyFinder):
+    """Finds data keys, and makes those that seal, in the session's transaction."""
+
+    def __init__(self, repository: DataKeyRepository, namespace: Namespace, keyring: OpenedKeys) -> None:
+        super().__init__(repository, namespace, keyring)
+        self._repository = repository
 
     def add_first(self) -> None:
         """See to it that the namespace has an active data key, in the session's transaction.
@@ -98,12 +122,3 @@ class DataKeys:
             return False
         self._repository.add(new.id, new.wrapped)
         return True
-
-    def _open(self, place: DataKeyPlace) -> Aead:
-        wrapped = self._repository.find_wrapped(place.data_key_id)
-        if wrapped is None:
-            raise DataKeyGoneError(
-                f"namespace {place.namespace!r} has no data key {place.data_key_id!r}: the value was moved here from "
-                "another namespace, or changed"
-            )
-        return self._keyring.open(wrapped, place)

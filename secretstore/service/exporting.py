@@ -5,7 +5,7 @@ from datetime import datetime
 
 from secretstore.domain.names import Key
 from secretstore.domain.records import ExportedSecret
-from secretstore.orm.repository import Page, State, StoredValue
+from secretstore.orm.reads import Page, State, StoredValue
 from secretstore.service.reading import OpenedValue, SecretReader
 from secretstore.service.synchronous import SecretService
 from secretstore.service.typed import from_json_as

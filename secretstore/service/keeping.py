@@ -6,8 +6,9 @@ from typing import Any
 from secretstore.crypto.envelope import ValuePlace
 from secretstore.domain.names import Key
 from secretstore.errors import SecretNotFoundError
-from secretstore.orm.repository import StoredValue, ValueToKeep
-from secretstore.service.synchronous import SecretService
+from secretstore.orm.reads import SecretReads
+from secretstore.service.data_keys import DataKeyGoneError
+from secretstore.service.reading import SecretReader
 from secretstore.service.typed import from_json_as
 
 
@@ -34,16 +35,20 @@ class Found:
         return from_json_as(self.text, as_type, name=self.place)
 
 
-def find_to_keep(service: SecretService, key: Key) -> Found:
-    """Return what there is of a secret."""
-    found: list[ValueToKeep] = []
+def find_to_keep(reader: SecretReader, key: Key) -> Found:
+    """Return what there is of a secret, read as it is now."""
+    try:
+        return _find(reader, key)
+    except DataKeyGoneError:
+        # Since its value was read, the data key may have been replaced and destroyed; then there is another envelope.
+        return _find(reader, key)
 
-    def find() -> list[StoredValue]:
-        stored = service._repository.find_value_to_keep(key)
-        found[:] = [] if stored is None else [stored]
-        return [to_keep.value for to_keep in found]
 
-    opened = service._open_all(find)
-    if not found:
-        return Found(ValuePlace(service._namespace, key, 0), None)
-    return Found(opened[key].place, opened[key].text, found[0].seconds_left)
+def _find(reader: SecretReader, key: Key) -> Found:
+    source = reader._source
+    assert isinstance(source, SecretReads)  # noqa: S101 - only the past has another one, and nobody keeps the past
+    stored = source.find_value_to_keep(key)
+    if stored is None:
+        return Found(ValuePlace(reader._namespace, key, 0), None)
+    opened = reader._open(stored.value)
+    return Found(opened.place, opened.text, stored.seconds_left)

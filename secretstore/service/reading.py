@@ -9,9 +9,9 @@ from secretstore.domain.names import Key, Namespace, parse_key, parse_keys, pars
 from secretstore.domain.records import SecretInfo
 from secretstore.errors import SecretNotFoundError, VersionGoneError
 from secretstore.orm.past_repository import PastRepository
-from secretstore.orm.repository import Page, State, StoredValue
+from secretstore.orm.reads import Page, State, StoredValue
 from secretstore.service.checks import checked_version, parse_page
-from secretstore.service.data_keys import DataKeyGoneError, DataKeys
+from secretstore.service.data_keys import DataKeyFinder, DataKeyGoneError
 from secretstore.service.references import resolve as resolve_references
 from secretstore.service.typed import as_json_text, from_json_as
 
@@ -51,7 +51,7 @@ class OpenedValue:
 class SecretReader:
     """What can be read of the secrets of a namespace, from one source."""
 
-    def __init__(self, source: Source, namespace: Namespace, data_keys: DataKeys) -> None:
+    def __init__(self, source: Source, namespace: Namespace, data_keys: DataKeyFinder) -> None:
         self._source = source
         self._namespace = namespace
         self._data_keys = data_keys
@@ -147,19 +147,23 @@ class SecretReader:
         return self._source.find_info(parse_key(key))
 
     def _read(self, key: str, as_type: Any, version: int | None, *, resolve: bool) -> Any:
-        wanted, wanted_version = parse_key(key), checked_version(version)
-        find = self._find_one(wanted, wanted_version)
-        return self._read_all(find, as_type, resolve=resolve).get(wanted, _MISSING)
-
-    def _find_one(self, key: Key, version: int | None) -> Callable[[], list[StoredValue]]:
-        def find() -> list[StoredValue]:
-            stored = self._source.find_value(key, version)
-            return [] if stored is None else [stored]
-
-        return find
+        wanted = parse_key(key)
+        opened = self._open_one(wanted, checked_version(version))
+        if opened is None:
+            return _MISSING
+        if resolve:
+            opened = self._resolved({wanted: opened})[wanted]
+        return from_json_as(opened.text, as_type, name=opened.place)
 
     def _open_one(self, key: Key, version: int | None) -> OpenedValue | None:
-        return self._open_all(self._find_one(key, version)).get(key)
+        try:
+            return self._open_found(self._source.find_value(key, version))
+        except DataKeyGoneError:
+            # Since its value was read, the data key may have been replaced and destroyed; then there is another envelope.
+            return self._open_found(self._source.find_value(key, version))
+
+    def _open_found(self, stored: StoredValue | None) -> OpenedValue | None:
+        return None if stored is None else self._open(stored)
 
     def _read_all(self, find: Callable[[], Sequence[StoredValue]], as_type: Any, *, resolve: bool) -> dict[str, Any]:
         opened = self._open_all(find)
@@ -178,7 +182,7 @@ class SecretReader:
         try:
             return {stored.key: self._open(stored) for stored in find()}
         except DataKeyGoneError:
-            # Since its value was read, the data key may have been replaced and destroyed; then there is another envelope.
+            # As above.
             return {stored.key: self._open(stored) for stored in find()}
 
     def _open(self, stored: StoredValue) -> OpenedValue:
@@ -197,7 +201,7 @@ class PastSecrets(SecretReader):
     because its version was pruned, destroyed or purged, is a `VersionGoneError`; it is listed and counted all the same.
     """
 
-    def __init__(self, source: PastRepository, namespace: Namespace, data_keys: DataKeys) -> None:
+    def __init__(self, source: PastRepository, namespace: Namespace, data_keys: DataKeyFinder) -> None:
         super().__init__(source, namespace, data_keys)
         self._past = source
 

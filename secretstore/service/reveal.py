@@ -22,6 +22,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, core_sch
 MAX_DEPTH = 100
 
 _SECRETS = (SecretStr, SecretBytes, Secret)
+_PLAIN = frozenset({str, int, bool, type(None)})
 _SCALARS = (str, int, float, bool, type(None))
 _LISTS = (list, tuple, set, frozenset, deque)
 _ASTERISKS = "*" * 10  # as pydantic writes in place of a secret
@@ -34,7 +35,17 @@ class Unstorable(Exception):  # noqa: N818 - internal, becomes InvalidSecretValu
 
 def revealed_json(value: object) -> Any:
     """Return a value as what `json.dumps` takes; raises `Unstorable`."""
-    return _jsonable(value, 0)
+    return value if _is_plain(value, MAX_DEPTH) else _jsonable(value, 0)
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Return whether a value is JSON as it is, as most are; what is nested too deeply is told of elsewhere."""
+    kind = type(value)
+    if kind is dict:
+        return depth > 0 and all(type(name) is str and _is_plain(part, depth - 1) for name, part in value.items())
+    if kind is list:
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
+    return kind in _PLAIN or (kind is float and math.isfinite(value))
 
 
 def _jsonable(value: object, depth: int) -> Any:

@@ -30,14 +30,14 @@ from secretstore.service.checks import (
     known_version,
     parse_page,
 )
-from secretstore.service.committed import OnCommit, tell_after_commit
+from secretstore.service.committed import Changed, OnChange
 from secretstore.service.data_keys import DataKeys, PatientKeyRing
 from secretstore.service.merge_patch import merge_patch
 from secretstore.service.reading import PastSecrets, SecretReader
 from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
 
-# `transaction`: other processes are told of a change when it is committed.
-Notify: TypeAlias = Literal["transaction", "off"]
+# `transaction`: other processes are told of a change when it is committed; `after_commit`: a moment later, of many at once.
+Notify: TypeAlias = Literal["transaction", "after_commit", "off"]
 
 # The first go locks every head, so the second finds them as they stay.
 _GOES = 3
@@ -72,16 +72,19 @@ class SecretService(SecretReader):
         actor: str | None = None,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
-        on_commit: OnCommit | None = None,
+        on_change: OnChange | None = None,
     ) -> None:
+        if notify == "after_commit" and on_change is None:
+            raise ValueError("notices after the commit are a client's: use client.bind(session)")
         stored_keys = DataKeyRepository(repository.session, repository.namespace)
-        super().__init__(repository, repository.namespace, DataKeys(stored_keys, repository.namespace, keyring))
+        self._sealing = DataKeys(stored_keys, repository.namespace, keyring)
+        super().__init__(repository, repository.namespace, self._sealing)
         self._repository = repository
         self._events = EventRepository(repository.session, repository.namespace)
         self._actor = actor
         self._max_value_bytes = max_value_bytes
         self._notify = notify
-        self._on_commit = on_commit
+        self._on_change = on_change
 
     def as_of(self, moment: datetime) -> PastSecrets:
         """Return the secrets as they were at a moment, which needs a time zone, to be read."""
@@ -331,14 +334,14 @@ class SecretService(SecretReader):
         Whatever may have to wait for a key server happens here, before anything is written.
         """
         heads = self._find_heads(keys)
-        if self._data_keys.renew_if_used_up(heads.data_key_id, seals=len(keys)):
+        if self._sealing.renew_if_used_up(heads.data_key_id, seals=len(keys)):
             heads = self._find_heads(keys)
-        return heads, self._data_keys.get(heads.data_key_id)
+        return heads, self._sealing.get(heads.data_key_id)
 
     def _find_heads(self, keys: list[Key]) -> Heads:
         heads = self._repository.find_heads(keys)
         if heads is None:
-            self._data_keys.add_first()
+            self._sealing.add_first()
             heads = self._repository.find_heads(keys)
         if heads is None:
             raise StoreUnavailableError(
@@ -378,13 +381,12 @@ class SecretService(SecretReader):
         return len(live)
 
     def _tell(self, keys: list[Key], version: int) -> None:
-        if self._on_commit is not None:
-            tell_after_commit(self._repository.session, self._on_commit, self._namespace, keys)
-        if self._notify == "off":
-            return
-        # Of many keys none is named: a listener has to look anyway, and a notice has no room for them.
-        named = {"key": keys[0], "version": version} if len(keys) == 1 else {}
-        self._events.notify(**named)
+        if self._on_change is not None:
+            self._on_change(Changed(self._namespace, tuple(keys)))
+        if self._notify == "transaction":
+            # Of many keys none is named: a listener has to look anyway, and a notice has no room for them.
+            named = {"key": keys[0], "version": version} if len(keys) == 1 else {}
+            self._events.notify(**named)
 
 
 def _shown(*, include_deleted: bool) -> Show:

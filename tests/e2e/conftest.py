@@ -12,6 +12,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from tests.support.server import Server
+
 PROGRAM = ("-W", "error", "-m", "secretstore")
 DEADLINE_SECONDS = 60
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -101,6 +103,12 @@ def bare_cli(short_path: Path) -> CommandLine:
 def cli(bare_cli: CommandLine, database_url: str, master_key: str) -> CommandLine:
     """The command line with a database and a key ring."""
     return bare_cli.with_(SECRETSTORE_DATABASE_URL=database_url, SECRETSTORE_KEYS=master_key)
+
+
+@pytest.fixture
+def listening_cli(cli: CommandLine, server: Server, database: str) -> CommandLine:
+    """The same past a pooler, which delivers no notice."""
+    return cli.with_(SECRETSTORE_DATABASE_URL=server.direct_url(database))
 
 
 @pytest.fixture

@@ -140,13 +140,18 @@ def rotating(cli: CommandLine, url: str, raw: psycopg.Connection) -> Iterator["s
 
 @pytest.mark.parametrize("number_of_signal", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_rotation_that_is_ended_in_its_midst_goes_on(
-    cli: CommandLine, store: SecretClient, database_url: str, number_of_signal: signal.Signals
+    *,
+    cli: CommandLine,
+    store: SecretClient,
+    database_url: str,
+    raw: psycopg.Connection,
+    number_of_signal: signal.Signals,
 ) -> None:
     """Killed, interrupted or told to stop, it leaves everything readable, and --continue ends it."""
     values = {f"k{n:04}": n for n in range(MANY)}
     store.set_secrets(values)
 
-    with psycopg.connect(database_url, autocommit=True) as raw, rotating(cli, database_url, raw) as child:
+    with rotating(cli, database_url, raw) as child:
         child.send_signal(number_of_signal)
         _, told = child.communicate(timeout=DEADLINE_SECONDS)
 

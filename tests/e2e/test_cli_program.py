@@ -93,7 +93,7 @@ def test_a_database_that_cannot_be_used_is_told_without_its_url(
 
 def test_a_refused_login_ends_with_6(cli: CommandLine, server: Server, database: str) -> None:
     """A role that PostgreSQL does not let in is exit code 6."""
-    done = cli("list", "--database-url", server.url(database, user="secretstore_test_nobody"))
+    done = cli("list", "--database-url", server.direct_url(database, user="secretstore_test_nobody"))
 
     assert (done.code, done.out, done.err.count("\n")) == (6, "", 1)
 

@@ -68,10 +68,10 @@ def keys_of(lines: str) -> list[str]:
     return [json.loads(line)["key"] for line in lines.splitlines()]
 
 
-def test_a_change_is_a_line_at_once(cli: CommandLine, store: SecretClient, raw: psycopg.Connection) -> None:
+def test_a_change_is_a_line_at_once(listening_cli: CommandLine, store: SecretClient, raw: psycopg.Connection) -> None:
     """Each comes while the watch goes on, whole and without its value; what was there before does not come."""
     store.set_secret("before", 1)
-    with watching(cli, raw) as child:
+    with watching(listening_cli, raw) as child:
         info = store.set_secret("ключ", VALUE)
         first = next_change(child)
         store.delete_secret("ключ")
@@ -86,11 +86,16 @@ def test_a_change_is_a_line_at_once(cli: CommandLine, store: SecretClient, raw: 
 
 @pytest.mark.parametrize(("number_of_signal", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_watch_that_is_ended_says_how_to_go_on(
-    *, cli: CommandLine, store: SecretClient, raw: psycopg.Connection, number_of_signal: signal.Signals, code: int
+    *,
+    listening_cli: CommandLine,
+    store: SecretClient,
+    raw: psycopg.Connection,
+    number_of_signal: signal.Signals,
+    code: int,
 ) -> None:
     """After Ctrl-C or SIGTERM, the command that it prints gives what comes next, and nothing twice."""
     other = store.namespace("the other")
-    with watching(cli, raw, "a b", "--namespace", "the other") as child:
+    with watching(listening_cli, raw, "a b", "--namespace", "the other") as child:
         other.set_secrets({"a b.1": VALUE, "a b.2": VALUE, "c": VALUE})
         assert [next_change(child)["key"] for _ in range(2)] == ["a b.1", "a b.2"]
         # It looks again only when it is done with a line, which it has to be: what is in its midst comes once more.
@@ -102,26 +107,28 @@ def test_a_watch_that_is_ended_says_how_to_go_on(
 
     told = "to go on: secretstore watch 'a b' --after 2 --namespace 'the other'\n"
     assert ended == (code, "", told)
-    assert keys_of(cli("watch", "a b", "--after", "2", "--namespace", "the other", "--once").out) == ["a b.3"]
+    assert keys_of(listening_cli("watch", "a b", "--after", "2", "--namespace", "the other", "--once").out) == ["a b.3"]
 
 
 def test_a_watch_to_which_nothing_came_says_where_it_began(
-    cli: CommandLine, store: SecretClient, raw: psycopg.Connection
+    listening_cli: CommandLine, store: SecretClient, raw: psycopg.Connection
 ) -> None:
     """The place is known before the first change, or is the one that was given."""
     store.set_secrets({"a": VALUE, "b": VALUE})
     for arguments, place in ((), 2), (("--after", "7"), 7):
-        with watching(cli, raw, *arguments) as child:
+        with watching(listening_cli, raw, *arguments) as child:
             wait_until(raw, LOOKED, 1)
             ended = end(child, signal.SIGINT)
         wait_until(raw, f"SELECT 1 - ({LISTENERS})", 1)
         assert ended == (130, "", f"to go on: secretstore watch --after {place} --namespace default\n")
 
 
-def test_a_watch_that_goes_on_misses_nothing(cli: CommandLine, store: SecretClient, raw: psycopg.Connection) -> None:
+def test_a_watch_that_goes_on_misses_nothing(
+    listening_cli: CommandLine, store: SecretClient, raw: psycopg.Connection
+) -> None:
     """With --after the changes since then come first, and then those that follow."""
     store.set_secrets({"a": VALUE, "b": VALUE, "c": VALUE})
-    with watching(cli, raw, "--after", "1") as child:
+    with watching(listening_cli, raw, "--after", "1") as child:
         assert [next_change(child)["key"] for _ in range(2)] == ["b", "c"]
         store.set_secret("d", VALUE)
         assert next_change(child)["seq"] == 4
@@ -161,10 +168,10 @@ def test_a_long_record_comes_whole(cli: CommandLine, store: SecretClient) -> Non
 
 @pytest.mark.parametrize("arguments", [[], ["--after", "0"]], ids=["from now on", "from the beginning"])
 def test_a_reader_that_leaves_ends_it_quietly(
-    cli: CommandLine, store: SecretClient, raw: psycopg.Connection, arguments: list[str]
+    listening_cli: CommandLine, store: SecretClient, raw: psycopg.Connection, arguments: list[str]
 ) -> None:
     """As in `| head -1`: no word, exit code 0, and at once, although no other change comes."""
-    with watching(cli, raw, *arguments) as child:
+    with watching(listening_cli, raw, *arguments) as child:
         store.set_secret("a", VALUE)
         assert next_change(child)["key"] == "a"
         assert child.stdout is not None
@@ -235,7 +242,7 @@ def test_what_cannot_be_watched_is_a_wrong_call(cli: CommandLine, arguments: lis
 
 
 def test_whoever_may_not_number_is_told(
-    cli: CommandLine, store: SecretClient, raw: psycopg.Connection, database_url: str
+    listening_cli: CommandLine, store: SecretClient, raw: psycopg.Connection
 ) -> None:
     """A role without the right to update the record ends with 6, and changes nothing."""
     store.set_secret("a", VALUE)
@@ -243,7 +250,7 @@ def test_whoever_may_not_number_is_told(
     raw.execute("GRANT USAGE ON SCHEMA secretstore TO cli_only_reads")
     raw.execute("GRANT SELECT ON ALL TABLES IN SCHEMA secretstore TO cli_only_reads")
     try:
-        done = cli.with_(PGOPTIONS="-c role=cli_only_reads")("watch", "--once")
+        done = listening_cli.with_(PGOPTIONS="-c role=cli_only_reads")("watch", "--once")
     finally:
         raw.execute("DROP OWNED BY cli_only_reads")
         raw.execute("DROP ROLE cli_only_reads")

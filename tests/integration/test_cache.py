@@ -253,6 +253,18 @@ def test_a_change_of_its_own_lets_go_at_once(engine: Engine, keyring: KeyRing, s
     client.close()
 
 
+def test_notices_after_the_commit_let_go(cached: SecretClient, store: SecretClient) -> None:
+    """Gathered and sent a moment later, they name many keys at once."""
+    store.set_secrets({"k": 1, "l": 1})
+    warm(cached)
+    later = SecretClient(store.engine, store._options.keyring, notify="after_commit")
+    later.set_secrets({"k": 2, "l": 2})
+    until(lambda: cached.get_secret("k") == 2)
+    later.delete_secret("k")
+    until(lambda: cached.get_secret("k") is None)
+    later.close()
+
+
 def test_undeleting_and_missing_keys_let_go_too(cached: SecretClient, store: SecretClient) -> None:
     """That there was nothing is let go of like a value."""
     warm(cached, "k")

@@ -123,7 +123,7 @@ def test_a_process_that_is_cut_off_serves_nothing_old(  # noqa: PLR0917 - fixtur
     store.set_secret("k", 1)
     with open_gate(server) as gate:
         engine = make_engine(gate.url(database))
-        client = SecretClient(engine, keyring, cache=config)
+        client = SecretClient(engine, keyring, cache=config, retry_seconds=0)
         warm(client)
         gate.shut()
         cut = time.monotonic()

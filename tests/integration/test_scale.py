@@ -9,7 +9,15 @@ import pytest
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine, event
 
-from secretstore import DecryptionError, InvalidSecretKeyError, InvalidSecretValueError, SecretClient, SecretStoreError
+from secretstore import (
+    DecryptionError,
+    InvalidSecretKeyError,
+    InvalidSecretValueError,
+    KeyRing,
+    SecretClient,
+    SecretStoreError,
+)
+from secretstore.orm.wire import LIBPQ
 from tests.support.faces import Face
 from tests.support.threads import number
 
@@ -101,9 +109,11 @@ def test_the_one_of_a_thousand_that_does_not_open_is_named(store: SecretClient, 
 
 
 def test_pages_of_a_million_secrets_come_from_the_index(
-    engine: Engine, store: SecretClient, raw: psycopg.Connection
+    engine: Engine, keyring: KeyRing, raw: psycopg.Connection
 ) -> None:
     """A page of keys, records or values, and a count of a prefix, read a range of the index: nothing is sorted or searched."""
+    # By the cursor, where the statements and their parameters are heard of.
+    store = SecretClient(engine.execution_options(**{LIBPQ: False}), keyring)
     _fill(store, raw)
 
     page: dict[str, Any] = {"prefix": "app7", "after": "app7.5", "limit": 100}

@@ -3,22 +3,35 @@
 SECRETSTORE_TEST_DATABASE_URL  a server where the role may create databases
 SECRETSTORE_TEST_SERVER        `container` or `embedded`: use this one or fail
 SECRETSTORE_TEST_IMAGE         the container's image
+SECRETSTORE_TEST_POOLER        `pgbouncer`: the databases of the tests are reached through a real PgBouncer in transaction
+                               mode (`pooler.py`); for tests/e2e.  What makes and drops databases, and what looks from
+                               outside at what the server does (`raw`), goes direct.  So do, by their nature: the
+                               embedded servers that tests start themselves; LISTEN, of which a pooler delivers nothing
+                               (the fixture `listening_cli`; a watch without it is tried in test_pooler.py); libpq's
+                               `options`, which PgBouncer refuses; and a login that PostgreSQL itself has to refuse.
 """
 
 import gc
 import itertools
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support.pooler import running_pooler
+
+# A database is copied for each test: in memory, and file by file, that takes a quarter of the time.
+_IN_MEMORY = Path("/dev/shm")
+_NEEDED_BYTES = 4 * 2**30
+_FILE_COPY_SINCE = 150_000
 DEFAULT_IMAGE = "postgres:18-alpine"
 _COUNTER = itertools.count(1)
 
@@ -29,9 +42,11 @@ class ServerChoice:
 
     kind: str
     source: str
+    pooled: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kind} ({self.source})" if self.source else self.kind
+        name = f"{self.kind} ({self.source})" if self.source else self.kind
+        return f"{name}, through PgBouncer in transaction mode" if self.pooled else name
 
 
 @dataclass(frozen=True)
@@ -39,12 +54,17 @@ class Server:
     """A running server and how to reach a database on it."""
 
     admin_url: str
+    pooler_url: str = ""
+    # How `CREATE DATABASE` copies: file by file writes out everything first, which only a throw-away server does quickly.
+    copying: str = ""
 
     def url(self, database: str, **changes: str) -> str:
-        """Return the URL of a database, with other libpq parameters where given."""
-        parameters = {**conninfo_to_dict(self.admin_url), "dbname": database, **changes}
-        name = quote(str(parameters.pop("dbname")), safe="")
-        return f"postgresql:///{name}?{urlencode({key: str(value) for key, value in parameters.items()})}"
+        """Return the URL of a database, with other libpq parameters where given; through the pooler if there is one."""
+        return _url_of(self.pooler_url or self.admin_url, database, changes)
+
+    def direct_url(self, database: str, **changes: str) -> str:
+        """Return the URL of a database past the pooler."""
+        return _url_of(self.admin_url, database, changes)
 
     def execute(self, statement: str) -> None:
         """Run one statement outside a transaction, past SQLAlchemy."""
@@ -55,15 +75,28 @@ class Server:
     def database(self, template: str = "template1") -> Iterator[str]:
         """Give the name of a new database, and drop it afterwards."""
         name = f"secretstore_test_{os.getpid()}_{next(_COUNTER)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} {self.copying}")
         try:
             yield name
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def _url_of(server_url: str, database: str, changes: dict[str, str]) -> str:
+    parameters = {**conninfo_to_dict(server_url), "dbname": database, **changes}
+    name = quote(str(parameters.pop("dbname")), safe="")
+    return f"postgresql:///{name}?{urlencode({key: str(value) for key, value in parameters.items()})}"
+
+
 def choose_server() -> ServerChoice:
     """Decide on a server without starting it."""
+    wanted = os.environ.get("SECRETSTORE_TEST_POOLER", "")
+    if wanted not in ("", "pgbouncer"):
+        raise ValueError("SECRETSTORE_TEST_POOLER knows only pgbouncer")
+    return replace(_choose_kind(), pooled=bool(wanted))
+
+
+def _choose_kind() -> ServerChoice:
     if os.environ.get("SECRETSTORE_TEST_DATABASE_URL"):
         return ServerChoice("url", "SECRETSTORE_TEST_DATABASE_URL")
     wanted = os.environ.get("SECRETSTORE_TEST_SERVER")
@@ -78,13 +111,21 @@ def choose_server() -> ServerChoice:
 
 @contextmanager
 def running_server(choice: ServerChoice) -> Iterator[Server]:
-    """Start the server of a choice and stop it afterwards."""
+    """Start the server of a choice, and its pooler, and stop them afterwards."""
+    with _running(choice) as server, ExitStack() as stack:
+        if choice.pooled:
+            yield replace(server, pooler_url=stack.enter_context(running_pooler(server.admin_url)))
+        else:
+            yield server
+
+
+@contextmanager
+def _running(choice: ServerChoice) -> Iterator[Server]:
     if choice.kind == "url":
         yield Server(os.environ["SECRETSTORE_TEST_DATABASE_URL"])
         return
     with _container(choice.source) if choice.kind == "container" else _embedded() as server:
-        _hurry(server)
-        yield server
+        yield _hurried(server)
 
 
 def _why_no_container(image: str) -> str:
@@ -119,7 +160,9 @@ def _ask_docker(image: str) -> str:
 def _container(image: str) -> Iterator[Server]:
     from testcontainers.community.postgres import PostgresContainer
 
-    with PostgresContainer(image, username="postgres", password="only-for-tests", driver=None) as container:
+    made = PostgresContainer(image, username="postgres", password="only-for-tests", driver=None)
+    # Past the image's own volume, which lies on a disk.
+    with made.with_env("PGDATA", "/in-memory/data").with_tmpfs_mount("/in-memory") as container:
         yield Server(container.get_connection_url())
 
 
@@ -127,7 +170,8 @@ def _container(image: str) -> Iterator[Server]:
 def _embedded() -> Iterator[Server]:
     from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 
-    with tempfile.TemporaryDirectory(prefix="secretstore-tests-", ignore_cleanup_errors=True) as folder:
+    folders = tempfile.TemporaryDirectory(prefix="secretstore-tests-", dir=_quick_folder(), ignore_cleanup_errors=True)
+    with folders as folder:
         embedded = EmbeddedServer(EmbeddedFolder(Path(folder) / "postgresql"))
         try:
             yield Server(embedded.url)
@@ -135,8 +179,17 @@ def _embedded() -> Iterator[Server]:
             embedded.stop()
 
 
-def _hurry(server: Server) -> None:
-    """Nothing on a throw-away server has to survive a crash."""
+def _hurried(server: Server) -> Server:
+    """Return the same in a hurry: nothing on a throw-away server has to survive a crash."""
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
         server.execute(f"ALTER SYSTEM SET {setting} = off")
     server.execute("SELECT pg_reload_conf()")
+    with psycopg.connect(server.admin_url) as connection:
+        copies_files = connection.info.server_version >= _FILE_COPY_SINCE
+    return replace(server, copying="STRATEGY = FILE_COPY" if copies_files else "")
+
+
+def _quick_folder() -> str | None:
+    """Return where a server's data lie in memory, if there is room; None is the system's temporary folder."""
+    there = _IN_MEMORY.is_dir() and os.access(_IN_MEMORY, os.W_OK)
+    return str(_IN_MEMORY) if there and shutil.disk_usage(_IN_MEMORY).free >= _NEEDED_BYTES else None

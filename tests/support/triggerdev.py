@@ -58,7 +58,8 @@ class Source:
 @contextmanager
 def triggerdev(url: str, json_type: str = "jsonb", time_type: str = "timestamp(3)") -> Iterator[Source]:
     """Give an empty trigger.dev, in a database that had another one before; Prisma makes columns of these types."""
-    with psycopg.connect(url, autocommit=True) as raw:
+    # It may lead through a pooler, behind which nothing can be prepared.
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as raw:
         raw.execute("DROP SCHEMA IF EXISTS public CASCADE")
         raw.execute("CREATE SCHEMA public")
         raw.execute(

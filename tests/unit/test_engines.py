@@ -34,7 +34,15 @@ def given_to_psycopg(engine: Engine) -> dict[str, Any]:
 def parameters(url: str) -> dict[str, str]:
     """What an engine tells libpq beside the defaults, as text."""
     given = given_to_psycopg(make_engine(url))
-    defaults = {"connect_timeout": 10, "fallback_application_name": "secretstore", "prepare_threshold": None}
+    defaults = {
+        "connect_timeout": 10,
+        "fallback_application_name": "secretstore",
+        "prepare_threshold": None,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,
+    }
     left = {name: value for name, value in given.items() if (name, value) not in defaults.items()}
     return {name: str(value) for name, value in left.items() if name != "context"}
 

@@ -74,6 +74,14 @@ def test_importing_the_library_brings_in_no_extra() -> None:
     assert [name for name in EXTRAS if name in modules] == []
 
 
+def test_the_command_line_waits_for_no_alembic() -> None:
+    """Only the commands that look at the tables' revisions load it; it is a fifth of the program's start."""
+    modules = run("import secretstore.cli.app, sys; print(*sys.modules)").split()
+
+    assert "secretstore.cli.database" in modules
+    assert "alembic" not in modules
+
+
 def test_there_are_modules_to_try() -> None:
     """The list below is that of the package."""
     files = {path.stem for path in Path(secretstore.__file__).parent.glob("*.py")} - {"__init__", "__main__"}
@@ -90,3 +98,11 @@ def test_a_module_can_be_imported_alone(reports: dict[str, list[str]], module: s
         pytest.importorskip("yaml")
 
     assert reports[module] == []
+
+
+def test_the_newest_revision_has_one_name() -> None:
+    """The command line writes it out, because it has not loaded what knows it."""
+    from secretstore import migrate
+    from secretstore.cli import database
+
+    assert database._HEAD == migrate.HEAD

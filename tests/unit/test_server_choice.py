@@ -39,3 +39,18 @@ def test_a_server_that_is_named_is_taken(monkeypatch: pytest.MonkeyPatch, kind: 
     monkeypatch.delenv("SECRETSTORE_TEST_DATABASE_URL", raising=False)
     monkeypatch.setenv("SECRETSTORE_TEST_SERVER", kind)
     assert choose_server().kind == kind
+
+
+def test_a_pooler_is_said_and_only_a_known_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's header names the pooler, and a word that means none is no run without one."""
+    from tests.support.server import choose_server
+
+    monkeypatch.delenv("SECRETSTORE_TEST_DATABASE_URL", raising=False)
+    monkeypatch.setenv("SECRETSTORE_TEST_SERVER", "embedded")
+    monkeypatch.setenv("SECRETSTORE_TEST_POOLER", "pgbouncer")
+    assert str(choose_server()).endswith(", through PgBouncer in transaction mode")
+    monkeypatch.setenv("SECRETSTORE_TEST_POOLER", "")
+    assert "PgBouncer" not in str(choose_server())
+    monkeypatch.setenv("SECRETSTORE_TEST_POOLER", "on")
+    with pytest.raises(ValueError, match="pgbouncer"):
+        choose_server()

@@ -29,7 +29,15 @@ OF_ALL_NAMESPACES = {
     "select_namespaces",
 }
 # About no rows at all.
-OF_NO_TABLE = {"select_is_standby", "lock_numbers", "notify", "select_now"}
+OF_NO_TABLE = {
+    "select_is_standby",
+    "limit_waiting",
+    "lock_numbers",
+    "notify",
+    "notify_all",
+    "propagate_settings",
+    "select_now",
+}
 OF_A_LIST = (statements.select_page_of_infos, statements.select_page_of_keys, statements.select_count)
 
 
@@ -122,10 +130,12 @@ def test_a_statement_names_its_columns(name: str) -> None:
 
 @EACH
 def test_no_value_is_written_into_a_statement(name: str) -> None:
-    """All that varies comes as a parameter: the text holds no literal beside states, actions and empty labels."""
+    """All that varies comes as a parameter: the text holds no literal beside states, actions, empty labels and settings."""
     assert set(re.findall(r"'([^']*)'", sql(name))) <= {
         *("active", "set", "import", "labels", "delete", "undelete", "purge", "destroy"),
         *("{}", "shredded", "retired"),
+        # Settings of one transaction, which take no parameters.
+        *("local", "2s"),
     }
 
 

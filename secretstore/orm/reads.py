@@ -1,0 +1,125 @@
+"""How secrets are read, wherever the statements run; and on connections of a pool, one statement at a time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Executable
+
+from secretstore.domain.names import Key, Namespace, prefix_end
+from secretstore.domain.records import SecretInfo
+from secretstore.orm import key_statements, statements
+from secretstore.orm.execute import fetch_outside
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """An envelope as it is stored, and where it stands; None where it is gone for good."""
+
+    key: Key
+    version: int
+    envelope: Mapping[str, object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ValueToKeep:
+    """An envelope that a reader keeps, and for how many seconds it may; None for ever."""
+
+    value: StoredValue
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that a file has of a secret."""
+
+    value: StoredValue
+    labels: Mapping[str, str]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A range of keys: those that begin with `prefix` and come after `after`."""
+
+    prefix: str = ""
+    after: str = ""
+    limit: int | None = None
+
+    def parameters(self) -> dict[str, object]:
+        """Return the page as parameters of a statement."""
+        return {
+            "prefix": self.prefix,
+            "prefix_end": prefix_end(self.prefix),
+            "after": self.after,
+            "limit": self.limit,
+        }
+
+
+class SecretReads(ABC):
+    """Reads the secrets of one namespace."""
+
+    namespace: Namespace
+
+    @abstractmethod
+    def _fetch(self, statement: Executable, **values: object) -> Sequence[Any]:
+        """Return the rows of a statement on the namespace."""
+
+    def find_value(self, key: Key, version: int | None = None) -> StoredValue | None:
+        """Return the envelope of a secret that is there, in its current or a given version."""
+        if version is None:
+            rows = self._fetch(statements.select_value(), key=key)
+        else:
+            rows = self._fetch(statements.select_value_of_version(), key=key, version=version)
+        return StoredValue(*rows[0]) if rows else None
+
+    def find_value_to_keep(self, key: Key) -> ValueToKeep | None:
+        """Return the envelope of a secret that is there, and how long it may be kept."""
+        rows = self._fetch(statements.select_value_to_keep(), key=key)
+        return ValueToKeep(StoredValue(*rows[0][:3]), rows[0].seconds_left) if rows else None
+
+    def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
+        """Return the envelopes of those secrets that are there, in no order."""
+        return [StoredValue(*row) for row in self._fetch(statements.select_values(), keys=keys)]
+
+    def list_values(self, page: Page) -> list[StoredValue]:
+        """Return a page of envelopes by key."""
+        return [StoredValue(*row) for row in self._fetch(statements.select_page_of_values(), **page.parameters())]
+
+    def list_states(self, page: Page) -> list[State]:
+        """Return a page of all that a file has of secrets."""
+        return [state_of(row) for row in self._fetch(statements.select_page_of_states(), **page.parameters())]
+
+    def find_info(self, key: Key) -> SecretInfo | None:
+        """Return what is known of a secret without its value."""
+        rows = self._fetch(statements.select_info(), key=key)
+        return info_of(rows[0]) if rows else None
+
+
+class PooledReads(SecretReads):
+    """Reads on connections of a pool: each statement is a transaction of its own."""
+
+    def __init__(self, engine: Engine, namespace: Namespace) -> None:
+        self.namespace = namespace
+        self._engine = engine
+
+    def find_wrapped(self, data_key_id: str) -> Mapping[str, object] | None:
+        """Return a data key as it is stored."""
+        rows = self._fetch(key_statements.select_wrapped_data_key(), data_key_id=data_key_id)
+        wrapped: Mapping[str, object] | None = rows[0].wrapped if rows else None
+        return wrapped
+
+    def _fetch(self, statement: Executable, **values: object) -> Sequence[Any]:
+        return fetch_outside(self._engine, statement, namespace=self.namespace, **values)
+
+
+def state_of(row: Any) -> State:  # of SQLAlchemy or of `wire`
+    """Return a row as a record."""
+    return State(StoredValue(row.key, row.version, row.value), row.labels, row.expires_at)
+
+
+def info_of(row: Any) -> SecretInfo:  # ditto
+    """Return a row as a record."""
+    return SecretInfo(**row._asdict())
