@@ -56,13 +56,14 @@ class Space:
 
 
 class _Entry:
-    __slots__ = ("found", "fresh_until", "size", "space", "until")
+    __slots__ = ("found", "fresh_until", "is_used", "size", "space", "until")
 
     def __init__(self, found: Found, space: Space, *, size: int, until: float, fresh_until: float) -> None:
         self.found = found
         self.space = space
         self.size = size
         self.until = until
+        self.is_used = False
         self.fresh_until = fresh_until
 
 
@@ -82,7 +83,7 @@ class Load(Generic[E]):
 
 
 class Entries:
-    """Values by namespace and key, those that were used last."""
+    """Values by namespace and key, about those that were used last."""
 
     def __init__(
         self,
@@ -114,22 +115,26 @@ class Entries:
 
     def get(self, namespace: str, key: str) -> Found | None:
         """Return what is kept of a key and may be served."""
-        place = (namespace, key)
+        # Without the lock, for which many threads would queue: whoever is in here while a key is let go of reads at the
+        # same time as that.  Of hits that are counted at once one may be lost.
+        entry = self._kept.get((namespace, key))
+        if entry is None:
+            return None
         now = self._clock()
-        with self._lock:
-            entry = self._kept.get(place)
-            if entry is None or now >= entry.until:
-                return None
-            if now >= entry.fresh_until and now >= entry.space.confirmed_until:
-                return None
-            self._kept.move_to_end(place)
-            self._hits += 1
-            return entry.found
+        if now >= entry.until or (now >= entry.fresh_until and now >= entry.space.confirmed_until):
+            return None
+        entry.is_used = True
+        self._hits += 1
+        return entry.found
 
     def join(self, namespace: str, key: str, *, leader: object, done: Callable[[], E]) -> tuple[Load[E], bool]:
         """Return the load of a key that is under way, or a new one and that the caller leads it."""
         place = (namespace, key)
         with self._lock:
+            found = self.get(namespace, key)
+            if found is not None:
+                # Brought by a load that has ended since the caller looked.
+                return _ended(place, self._kept[place].space, found, done()), False
             self._misses += 1
             under_way = self._loads.get(place)
             if under_way is not None:
@@ -272,8 +277,14 @@ class Entries:
 
     def _make_room(self) -> None:
         while self._bytes > self.config.max_bytes or len(self._kept) > self.config.max_entries:
-            self._forget(next(iter(self._kept)))
-            self._evictions += 1
+            place, entry = next(iter(self._kept.items()))
+            if entry.is_used:
+                # A second chance, until all others had theirs.
+                entry.is_used = False
+                self._kept.move_to_end(place)
+            else:
+                self._forget(place)
+                self._evictions += 1
 
     def _sweep(self) -> None:
         now = self._clock()
@@ -294,3 +305,10 @@ class Entries:
         self._bytes -= entry.size
         entry.space.entries -= 1
         return True
+
+
+def _ended(place: Place, space: Space, found: Found, done: E) -> Load[E]:
+    load = Load(place, space, began=_LONG_AGO, leader=None, done=done)
+    load.found = found
+    done.set()
+    return load

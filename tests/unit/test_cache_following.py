@@ -292,6 +292,7 @@ def test_where_the_record_is_closed_nothing_is_confirmed(caplog: pytest.LogCaptu
 def test_a_load_under_way_is_spoilt_by_what_the_record_tells() -> None:
     """As by a notice: it may have read what was there before."""
     hand = marked()
+    hand.cache.drop("ns", ["a"])
     load = begin(hand.cache, "a")
     hand.hears(namespace="ns")
     hand.answer("a")
