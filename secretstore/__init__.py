@@ -1,5 +1,6 @@
 """Your application's secrets in the PostgreSQL that you already run."""
 
+from secretstore.cache import CacheConfig, CacheStatistics
 from secretstore.client import AsyncSecretClient, PastSecretClient, SecretClient
 from secretstore.connect import connect, connect_async
 from secretstore.crypto.keyring import KeyRing
@@ -28,6 +29,8 @@ __all__ = [
     "AsyncPastSecrets",
     "AsyncSecretClient",
     "AsyncSecretService",
+    "CacheConfig",
+    "CacheStatistics",
     "Change",
     "ConfigurationError",
     "DecryptionError",

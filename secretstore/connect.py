@@ -2,7 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
+from math import inf
+from typing import Literal
 
+from secretstore.cache import CacheConfig
 from secretstore.client import AsyncSecretClient, SecretClient
 from secretstore.crypto.keyring import KeyRing
 from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
@@ -25,6 +28,8 @@ def connect(  # noqa: PLR0913 - each is a setting
     prepared_statements: bool | None = None,
     libpq: bool | None = None,
     retry_seconds: float | None = None,
+    cache: CacheConfig | Literal[False] | None = None,
+    listen_url: str | None = None,
 ) -> SecretClient:
     """Return a client; what is not given comes from `SECRETSTORE_…` variables.
 
@@ -32,6 +37,8 @@ def connect(  # noqa: PLR0913 - each is a setting
     started, brought up to date, and stopped by `close`.  Otherwise nothing connects before the first call.
     Danger: with `prepared_statements` PostgreSQL keeps the plans of statements, which is faster, but behind a pooler in
     transaction mode that does not know them, it can hand one client another client's rows.
+    With `cache` the values of single secrets are kept in memory; False keeps none, whatever the variables say.
+    `listen_url` is a direct way to the same database, for notices of changes, where `url` goes through a pooler.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
     """
     settings = load_settings(
@@ -42,6 +49,7 @@ def connect(  # noqa: PLR0913 - each is a setting
         prepared_statements=prepared_statements,
         libpq=libpq,
         retry_seconds=retry_seconds,
+        listen_url=listen_url,
     )
     database, opened = _open(settings, keyring)
     engine = make_engine(database.url, **_engine_options(settings, database))
@@ -58,6 +66,8 @@ def connect(  # noqa: PLR0913 - each is a setting
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
         retry_seconds=settings.retry_seconds,
+        cache=_cache_of(settings, cache),
+        listen_url=_listen_url_of(settings),
         on_close=close,
     )
 
@@ -73,6 +83,8 @@ async def connect_async(  # noqa: PLR0913 - ditto
     prepared_statements: bool | None = None,
     libpq: bool | None = None,
     retry_seconds: float | None = None,
+    cache: CacheConfig | Literal[False] | None = None,
+    listen_url: str | None = None,
 ) -> AsyncSecretClient:
     """Return an async client; see `connect`."""
     settings = load_settings(
@@ -83,6 +95,7 @@ async def connect_async(  # noqa: PLR0913 - ditto
         prepared_statements=prepared_statements,
         libpq=libpq,
         retry_seconds=retry_seconds,
+        listen_url=listen_url,
     )
     database, opened = await asyncio.to_thread(_open, settings, keyring)
     engine = make_async_engine(database.url, **_engine_options(settings, database))
@@ -99,8 +112,24 @@ async def connect_async(  # noqa: PLR0913 - ditto
         max_value_bytes=max_value_bytes,
         notify=settings.notify,
         retry_seconds=settings.retry_seconds,
+        cache=_cache_of(settings, cache),
+        listen_url=_listen_url_of(settings),
         on_close=close,
     )
+
+
+def _cache_of(settings: Settings, cache: CacheConfig | Literal[False] | None) -> CacheConfig | None:
+    if cache is not None:
+        return cache or None
+    if not settings.cache:
+        return None
+    options = settings.cache_options()
+    heartbeat = min(CacheConfig().heartbeat_seconds, options.get("max_stale_seconds", inf) / 4)
+    return CacheConfig(**options, heartbeat_seconds=heartbeat)
+
+
+def _listen_url_of(settings: Settings) -> str | None:
+    return None if settings.listen_url is None else settings.listen_url.get_secret_value()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,19 @@ class Settings(_FromEnvironment):
         allow_inf_nan=False,
         description="for how long a call is tried again where that may help; 0: never",
     )
+    cache: bool = Field(default=False, description="whether the values of single secrets are kept in memory")
+    cache_ttl_seconds: float | None = Field(None, description="after how long a kept value is read again")
+    cache_max_entries: int | None = Field(None, description="how many values are kept")
+    cache_max_bytes: int | None = Field(None, description="how much memory they take")
+    cache_max_stale_seconds: float | None = Field(None, description="how old a value gets without word from PostgreSQL")
+    listen_url: SecretStr | None = Field(None, description="a direct way to the database, for notices of changes")
     format: Literal["table", "json", "yaml"] | None = Field(None, description="how the command line prints data")
+
+    def cache_options(self) -> dict[str, Any]:
+        """Return what is set of the cache, under the names that it has there."""
+        prefix = "cache_"
+        found = {name.removeprefix(prefix): getattr(self, name) for name in type(self).model_fields if prefix in name}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class TriggerdevSettings(_FromEnvironment):

@@ -55,7 +55,9 @@ def opened_store(url: str | None, namespace: str | None) -> Iterator[SecretClien
     """Open the store that the options, else the environment, name."""
     settings = named_settings(url, namespace)
     assert settings.database_url is not None  # noqa: S101 - for the type checker: `named_settings` sees to it
-    with connect(settings.database_url.get_secret_value(), namespace=settings.namespace) as store:
+    named = settings.database_url.get_secret_value()
+    # A command reads once.
+    with connect(named, namespace=settings.namespace, cache=False) as store:
         yield store
 
 

@@ -13,15 +13,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
+from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.cache.clients import AsyncClientCache
 from secretstore.client.keys import AsyncKeys, unseen
 from secretstore.client.notifying import AsyncNotifier
-from secretstore.client.options import ClientOptions
+from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.names import parse_prefix
+from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
+from secretstore.orm.engines import make_async_engine
 from secretstore.orm.listening import listening_async
 from secretstore.orm.reads import Page
 from secretstore.orm.translate import translated
@@ -34,6 +37,7 @@ from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, InTransaction, Outside
+from secretstore.service.keeping import Found, find_to_keep
 from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
@@ -48,7 +52,7 @@ class AsyncSecretClient(AsyncSecretMethods):
     `secretstore.connect_async` makes one.  The methods are those of `SecretService`, awaited.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, by keyword
         self,
         engine: AsyncEngine,
         keyring: KeyRing,
@@ -58,15 +62,25 @@ class AsyncSecretClient(AsyncSecretMethods):
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
         retry_seconds: float = RETRY_SECONDS,
+        cache: CacheConfig | None = None,
+        listen_url: str | None = None,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.engine = engine
         self._notifier = AsyncNotifier(engine) if notify == "after_commit" else None
-        tell = None if self._notifier is None else self._notifier.add
+        self._cache: AsyncClientCache | None = None
+        if cache is not None:
+            listen_engine = engine if listen_url is None else make_async_engine(listen_url)
+            self._cache = AsyncClientCache(cache, engine, listen_engine)
+        tell = told(
+            None if self._cache is None else self._cache.let_go,
+            None if self._notifier is None else self._notifier.add,
+        )
         retrying = Retrying(checked_seconds(retry_seconds))
         self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
         self._reader = self._options.pooled_reader(engine.sync_engine)
         self._on_close = on_close
+        self._is_sibling = False
 
     def bind(self, session: AsyncSession) -> AsyncSecretService:
         """Return a service on your session: it takes part in your transaction and never ends it."""
@@ -82,17 +96,18 @@ class AsyncSecretClient(AsyncSecretMethods):
         )
 
     def namespace(self, namespace: str) -> "AsyncSecretClient":
-        """Return a client on another namespace that shares engine and key ring, and lives as long as this one."""
+        """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
         sibling._reader = sibling._options.pooled_reader(self.engine.sync_engine)  # noqa: SLF001 - ditto
         sibling._on_close = None  # noqa: SLF001 - ditto
+        sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
 
     @property
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
-        return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive)
+        return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
 
     async def gc(
         self,
@@ -103,7 +118,11 @@ class AsyncSecretClient(AsyncSecretMethods):
     ) -> Collection:
         """See `SecretClient.gc`."""
         collector = Collector(
-            self._options.parsed_namespace, self._options.actor, self._options.notify != "off", dry_run
+            self._options.parsed_namespace,
+            self._options.actor,
+            self._options.notify != "off",
+            dry_run,
+            self._options.tell,
         )
         return await self._drive(collector.collect(deleted_for, on_progress))
 
@@ -196,10 +215,16 @@ class AsyncSecretClient(AsyncSecretMethods):
     def _committed_engine(self) -> AsyncEngine:
         return self.engine.execution_options(isolation_level="READ COMMITTED")
 
+    def cache_statistics(self) -> CacheStatistics | None:
+        """See `SecretClient.cache_statistics`."""
+        return None if self._cache is None else self._cache.statistics()
+
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""
         if self._notifier is not None:
             await self._notifier.flush()
+        if self._cache is not None and not self._is_sibling:
+            await self._cache.close()
         if self._on_close is not None:
             await self._on_close()
 
@@ -213,6 +238,22 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     def __repr__(self) -> str:
         return f"AsyncSecretClient(namespace={self._options.namespace!r})"
+
+    async def _cached(self, key: str) -> Found | None:
+        cache = self._cache
+        if cache is None:
+            return None
+        namespace = self._options.namespace
+        # What is no text, and perhaps cannot be looked up, is refused below.
+        found = cache.get(namespace, key) if type(key) is str else None
+        if found is not None:
+            return found
+        wanted = parse_key(key)
+        return await cache.load(namespace, wanted, lambda: self._read(find_to_keep, wanted))
+
+    def _let_go(self) -> None:
+        if self._cache is not None:
+            self._cache.clear_namespace(self._options.namespace)
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:

@@ -1,6 +1,6 @@
 """The keys of a store, changed while it is in use; each step is a transaction of its own."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from secretstore.crypto.keyring import KeyRing
@@ -38,10 +38,18 @@ class Keys:
     much is done, and how much there is to do.
     """
 
-    def __init__(self, keyring: KeyRing, namespace: Namespace, drive: Driver) -> None:
+    def __init__(
+        self,
+        keyring: KeyRing,
+        namespace: Namespace,
+        drive: Driver,
+        *,
+        let_go: Callable[[], object] = unseen,
+    ) -> None:
         self.namespace = namespace
         self._keyring = keyring
         self._drive = drive
+        self._let_go = let_go
 
     def list_master_keys(self) -> list[MasterKeyInfo]:
         """Return the master keys of the ring in their order, and then those that the store needs and the ring lacks."""
@@ -89,7 +97,7 @@ class Keys:
 
     def destroy(self, data_key_id: str) -> None:
         """Remove a retired data key for good; raises `KeyInUseError` while any value, old or deleted ones too, needs it."""
-        self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id))
+        self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id, self._let_go))
 
     def shred(self, *, on_progress: OnProgress = unseen) -> int:
         """Destroy the data keys of the namespace and all its values, for good; return how many values there were.
@@ -97,16 +105,24 @@ class Keys:
         Danger: nothing brings them back but a backup of the database together with the master key.  Keys, labels and times
         stay, and reading is a `DecryptionError` that says why.  What is written afterwards gets a new data key.
         """
-        return self._drive(rotation.shred(self._keyring, self.namespace, on_progress))
+        return self._drive(rotation.shred(self._keyring, self.namespace, on_progress, self._let_go))
 
 
 class AsyncKeys:
     """As `Keys`, awaited; what may wait for a key server or takes the processor for long runs in a thread."""
 
-    def __init__(self, keyring: KeyRing, namespace: Namespace, drive: AsyncDriver) -> None:
+    def __init__(
+        self,
+        keyring: KeyRing,
+        namespace: Namespace,
+        drive: AsyncDriver,
+        *,
+        let_go: Callable[[], object] = unseen,
+    ) -> None:
         self.namespace = namespace
         self._keyring = keyring
         self._drive = drive
+        self._let_go = let_go
 
     async def list_master_keys(self) -> list[MasterKeyInfo]:
         """See `Keys.list_master_keys`."""
@@ -146,8 +162,8 @@ class AsyncKeys:
 
     async def destroy(self, data_key_id: str) -> None:
         """See `Keys.destroy`."""
-        await self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id))
+        await self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id, self._let_go))
 
     async def shred(self, *, on_progress: OnProgress = unseen) -> int:
         """See `Keys.shred`."""
-        return await self._drive(rotation.shred(self._keyring, self.namespace, on_progress))
+        return await self._drive(rotation.shred(self._keyring, self.namespace, on_progress, self._let_go))

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.service import SecretService
 from secretstore.service.checks import checked_time, kept
+from secretstore.service.keeping import Found
 from secretstore.service.reading import PastSecrets, SecretReader
 
 T = TypeVar("T")
@@ -29,6 +30,10 @@ class LendingReader(ABC):
     def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a method of a reader with a session lent to it."""
 
+    def _cached(self, key: str) -> Found | None:  # noqa: ARG002 - for those that have a cache
+        """Return the current value from a cache, where there is one."""
+        return None
+
     @overload
     def get_secret(
         self, key: str, as_type: type[T], *, version: int | None = None, default: None = None, resolve: bool = False
@@ -45,6 +50,8 @@ class LendingReader(ABC):
         self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None, resolve: bool = False
     ) -> Any:
         """See `SecretService.get_secret`."""
+        if version is None and not resolve and (found := self._cached(key)) is not None:
+            return found.value(as_type, default)
         return self._read(SecretReader.get_secret, key, as_type, version=version, default=default, resolve=resolve)
 
     @overload
@@ -59,6 +66,8 @@ class LendingReader(ABC):
         self, key: str, as_type: Any = None, *, version: int | None = None, resolve: bool = False
     ) -> Any:
         """See `SecretService.get_secret_or_raise`."""
+        if version is None and not resolve and (found := self._cached(key)) is not None:
+            return found.value_or_raise(as_type)
         return self._read(SecretReader.get_secret_or_raise, key, as_type, version=version, resolve=resolve)
 
     @overload

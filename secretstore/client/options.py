@@ -15,7 +15,7 @@ from secretstore.errors import StoreUnavailableError
 from secretstore.orm.reads import PooledReads
 from secretstore.orm.repository import SecretRepository
 from secretstore.service import SecretService
-from secretstore.service.committed import OnChange, after_commit
+from secretstore.service.committed import Changed, OnChange, after_commit
 from secretstore.service.data_keys import DataKeyFinder, KeyServerCall, PatientKeyRing
 from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
@@ -119,3 +119,14 @@ class ClientOptions:
             notify=self.notify,
             on_change=on_change,
         )
+
+
+def told(*listeners: OnChange | None) -> OnChange | None:
+    """Return what tells each of those who want to know of a change, in their order; None where nobody does."""
+    wanting = [listener for listener in listeners if listener is not None]
+
+    def tell(change: Changed) -> None:
+        for listener in wanting:
+            listener(change)
+
+    return tell if wanting else None

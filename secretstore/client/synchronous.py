@@ -12,16 +12,19 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.cache.clients import ClientCache
 from secretstore.client.keys import Keys, unseen
 from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
-from secretstore.client.options import ClientOptions
+from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.names import parse_prefix
+from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
+from secretstore.orm.engines import make_engine
 from secretstore.orm.listening import listening
 from secretstore.orm.translate import translated
 from secretstore.service import SecretService, applying
@@ -32,6 +35,7 @@ from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, InTransaction, Outside
+from secretstore.service.keeping import Found, find_to_keep
 from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
@@ -46,7 +50,7 @@ class SecretClient(SecretMethods):
     `secretstore.connect` makes one.  The methods are those of `SecretService`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, by keyword
         self,
         engine: Engine,
         keyring: KeyRing,
@@ -56,32 +60,43 @@ class SecretClient(SecretMethods):
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
         retry_seconds: float = RETRY_SECONDS,
+        cache: CacheConfig | None = None,
+        listen_url: str | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.engine = engine
         self._notifier = Notifier(engine) if notify == "after_commit" else None
-        tell = None if self._notifier is None else self._notifier.add
+        self._cache: ClientCache | None = None
+        if cache is not None:
+            listen_engine = engine if listen_url is None else make_engine(listen_url)
+            self._cache = ClientCache(cache, engine, listen_engine)
+        tell = told(
+            None if self._cache is None else self._cache.let_go,
+            None if self._notifier is None else self._notifier.add,
+        )
         retrying = Retrying(checked_seconds(retry_seconds))
         self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
         self._reader = self._options.pooled_reader(engine)
         self._on_close = on_close
+        self._is_sibling = False
 
     def bind(self, session: Session) -> SecretService:
         """Return a service on your session: it takes part in your transaction and never ends it."""
         return self._options.service(session)
 
     def namespace(self, namespace: str) -> "SecretClient":
-        """Return a client on another namespace that shares engine and key ring, and lives as long as this one."""
+        """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
         sibling._reader = sibling._options.pooled_reader(self.engine)  # noqa: SLF001 - ditto
         sibling._on_close = None  # noqa: SLF001 - ditto
+        sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
 
     @property
     def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
-        return Keys(self._options.keyring, self._options.parsed_namespace, self._drive)
+        return Keys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
 
     def gc(
         self,
@@ -96,7 +111,11 @@ class SecretClient(SecretMethods):
         its own, so that it can be broken off and begun again.  `on_progress` is told how much is done.
         """
         collector = Collector(
-            self._options.parsed_namespace, self._options.actor, self._options.notify != "off", dry_run
+            self._options.parsed_namespace,
+            self._options.actor,
+            self._options.notify != "off",
+            dry_run,
+            self._options.tell,
         )
         return self._drive(collector.collect(deleted_for, on_progress))
 
@@ -199,10 +218,16 @@ class SecretClient(SecretMethods):
     def _committed_engine(self) -> Engine:
         return self.engine.execution_options(isolation_level="READ COMMITTED")
 
+    def cache_statistics(self) -> CacheStatistics | None:
+        """Return what the cache did in this process, and how it is; None without a cache."""
+        return None if self._cache is None else self._cache.statistics()
+
     def close(self) -> None:
         """Close what `connect` opened, once notices are sent; an engine that was given stays as it is."""
         if self._notifier is not None:
             self._notifier.flush()
+        if self._cache is not None and not self._is_sibling:
+            self._cache.close()
         if self._on_close is not None:
             self._on_close()
 
@@ -214,6 +239,22 @@ class SecretClient(SecretMethods):
 
     def __repr__(self) -> str:
         return f"SecretClient(namespace={self._options.namespace!r})"
+
+    def _cached(self, key: str) -> Found | None:
+        cache = self._cache
+        if cache is None:
+            return None
+        namespace = self._options.namespace
+        # What is no text, and perhaps cannot be looked up, is refused below.
+        found = cache.get(namespace, key) if type(key) is str else None
+        if found is not None:
+            return found
+        wanted = parse_key(key)
+        return cache.load(namespace, wanted, lambda: self._read(find_to_keep, wanted))
+
+    def _let_go(self) -> None:
+        if self._cache is not None:
+            self._cache.clear_namespace(self._options.namespace)
 
     def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:

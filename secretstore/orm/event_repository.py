@@ -49,6 +49,10 @@ class EventRepository:
         )
         return [Change(**row._asdict()) for row in rows]
 
+    def is_on_standby(self) -> bool:
+        """Return whether this server only follows another one, so that no change can be numbered here."""
+        return bool(execute(self._session, statements.select_is_standby()).scalar_one())
+
     def was_recorded(self, event_id: UUID) -> bool:
         """Return whether the transaction that wrote an event was committed; waits a little while it is under way.
 
@@ -61,10 +65,15 @@ class EventRepository:
     def notify(self, **named: object) -> None:
         """Hint to listeners that something changes in the namespace when this transaction commits."""
         payload = json.dumps({"namespace": self._namespace, **named}, ensure_ascii=False)
-        fetch(self._session, statements.notify(), {"channel": CHANNEL, "payload": payload})
+        send_notice(self._session, payload)
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self._session, statement, namespace=self._namespace, **parameters)
+
+
+def send_notice(session: Session, payload: str) -> None:
+    """Send any text to all who listen, when this transaction commits."""
+    fetch(session, statements.notify(), {"channel": CHANNEL, "payload": payload})
 
 
 def _lock_of(namespace: Namespace) -> int:

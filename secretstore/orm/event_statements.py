@@ -109,6 +109,12 @@ def select_page_of_changes() -> Executable:
 
 
 @cache
+def select_is_standby() -> Executable:
+    """Whether the server only follows another one."""
+    return select(func.pg_is_in_recovery())
+
+
+@cache
 def claim_event() -> Executable:
     """Record an event under an id, and answer with the id if no committed transaction has; waits for one under way."""
     nothing = constant("")

@@ -84,6 +84,10 @@ class DataKeyRepository:
             retired=tuple(key for key, is_active in stored if not is_active),
         )
 
+    def list_ids(self) -> list[str]:
+        """Return the ids of the data keys that are not shredded, in no order."""
+        return list(self._execute(statements.select_data_key_ids()).scalars())
+
     def list_infos(self) -> list[DataKeyInfo]:
         """Return what is known of the data keys of the namespace; counts its values."""
         return _infos(self._execute(statements.select_infos(of_all=False)))

@@ -271,6 +271,12 @@ def shred_data_keys() -> Executable:
 
 
 @cache
+def select_data_key_ids() -> Executable:
+    """The ids of the data keys of a namespace that are not shredded."""
+    return select(DataKey.id).where(in_namespace(DataKey), DataKey.shredded_at.is_(None))
+
+
+@cache
 def select_shredded_data_keys() -> Executable:
     """The ids of the data keys of a namespace of which nothing is left."""
     return select(DataKey.id).where(in_namespace(DataKey), DataKey.shredded_at.is_not(None)).order_by(DataKey.id)

@@ -7,20 +7,128 @@ whole time that was given.  A lost connection may have lost a notice too, and so
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TypeVar
 
 import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
 from secretstore.domain.names import Namespace
 from secretstore.orm.event_repository import CHANNEL
+from secretstore.orm.translate import translated
+
+T = TypeVar("T")
 
 _LISTEN = f"LISTEN {CHANNEL}".encode()
 _PAUSE_SECONDS = 0.5
 _LOST = (psycopg.Error, SQLAlchemyError, OSError)
+
+
+class CannotListenError(Exception):
+    """The server, or what stands before it, does not take the statement."""
+
+
+class Line:
+    """A connection of its own, outside the pool, that hears notices and takes questions."""
+
+    def __init__(self, engine: Engine) -> None:
+        with translated():
+            self._connection = engine.execution_options(isolation_level="READ COMMITTED").connect()
+            driver = self._connection.connection.driver_connection
+            # Listening is a state of the session, and so the pool never gets it back.
+            self._connection.detach()
+        assert isinstance(driver, psycopg.Connection)  # noqa: S101 - our engines have no other driver
+        self._driver = driver
+
+    def listen(self) -> None:
+        """Begin to listen; raises `CannotListenError`."""
+        with translated(), _refusals():
+            self._driver.execute(_LISTEN)
+            self._driver.commit()
+
+    def ask(self, do: Callable[[Session], T]) -> T:
+        """Run a function in a transaction of its own."""
+        with translated(), Session(self._connection) as session, session.begin():
+            return do(session)
+
+    def take(self) -> list[str]:
+        """Return the texts of the notices that have arrived."""
+        with translated():
+            return [notice.payload for notice in self._driver.notifies(timeout=0, stop_after=1)]
+
+    def fileno(self) -> int:
+        """Return what can be waited on for notices."""
+        with translated():
+            return self._driver.fileno()
+
+    def close(self) -> None:
+        """Let the connection go, as it is: the pool's way would roll back first, and log that this fails."""
+        with suppress(*_LOST):
+            self._driver.close()
+            self._connection.invalidate()
+            self._connection.close()
+
+
+class AsyncLine:
+    """As `Line`, awaited; `open` makes one."""
+
+    def __init__(self, connection: AsyncConnection, driver: psycopg.AsyncConnection) -> None:
+        self._connection = connection
+        self._driver = driver
+
+    @classmethod
+    async def open(cls, engine: AsyncEngine) -> "AsyncLine":
+        """See `Line`."""
+        with translated():
+            connection = await engine.execution_options(isolation_level="READ COMMITTED").connect()
+            driver = (await connection.get_raw_connection()).driver_connection
+            await connection.run_sync(lambda lent: lent.detach())
+        assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - ditto
+        return cls(connection, driver)
+
+    async def listen(self) -> None:
+        """See `Line.listen`."""
+        with translated(), _refusals():
+            await self._driver.execute(_LISTEN)
+            await self._driver.commit()
+
+    async def ask(self, do: Callable[[Session], T]) -> T:
+        """See `Line.ask`."""
+        with translated():
+            async with AsyncSession(self._connection) as session, session.begin():
+                return await session.run_sync(do)
+
+    async def take(self) -> list[str]:
+        """See `Line.take`."""
+        with translated():
+            return [notice.payload async for notice in self._driver.notifies(timeout=0, stop_after=1)]
+
+    def fileno(self) -> int:
+        """See `Line.fileno`."""
+        with translated():
+            return self._driver.fileno()
+
+    async def close(self) -> None:
+        """See `Line.close`."""
+        with suppress(*_LOST):
+            await self._driver.close()
+            await self._connection.invalidate()
+            await self._connection.close()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    refused = False
+    try:
+        yield
+    except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported, psycopg.errors.SyntaxError):
+        refused = True
+    if refused:
+        raise CannotListenError
 
 
 class Listener:

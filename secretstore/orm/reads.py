@@ -24,6 +24,14 @@ class StoredValue:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueToKeep:
+    """An envelope that a reader keeps, and for how many seconds it may; None for ever."""
+
+    value: StoredValue
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """All that a file has of a secret."""
 
@@ -66,6 +74,11 @@ class SecretReads(ABC):
         else:
             rows = self._fetch(statements.select_value_of_version(), {"key": key, "version": version})
         return StoredValue(*rows[0]) if rows else None
+
+    def find_value_to_keep(self, key: Key) -> ValueToKeep | None:
+        """Return the envelope of a secret that is there, and how long it may be kept."""
+        rows = self._fetch(statements.select_value_to_keep(), {"key": key})
+        return ValueToKeep(StoredValue(*rows[0][:3]), rows[0].seconds_left) if rows else None
 
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""

@@ -14,13 +14,16 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
+    Double,
     Executable,
     Interval,
     Select,
     Text,
     and_,
     bindparam,
+    cast,
     column,
+    extract,
     func,
     literal_column,
     or_,
@@ -149,6 +152,15 @@ def _page(show: Show, *columns: ColumnElement[Any]) -> Select[Any]:
 def select_value() -> Executable:
     """The envelope of one secret."""
     return select(_SECRET.key, _SECRET.version, _SECRET.value).where(
+        in_namespace(SecretStore), SecretStore.key == parameter("key", Text), is_live()
+    )
+
+
+@cache
+def select_value_to_keep() -> Executable:
+    """The envelope of one secret, and for how many seconds from now on it may be kept by a reader."""
+    seconds = cast(extract("epoch", SecretStore.expires_at - func.now()), Double)
+    return select(_SECRET.key, _SECRET.version, _SECRET.value, seconds.label("seconds_left")).where(
         in_namespace(SecretStore), SecretStore.key == parameter("key", Text), is_live()
     )
 

@@ -14,6 +14,7 @@ from secretstore.orm.repository import SecretRepository
 from secretstore.service.checks import checked_time, kept
 from secretstore.service.committed import OnChange
 from secretstore.service.data_keys import KeyServerCall, PatientKeyRing
+from secretstore.service.keeping import Found
 from secretstore.service.reading import PastSecrets, SecretReader
 from secretstore.service.synchronous import Notify, SecretService
 from secretstore.service.typed import MAX_VALUE_BYTES
@@ -39,6 +40,10 @@ class AsyncSecretReader(ABC):
     async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a method of a reader with a session lent to it."""
 
+    async def _cached(self, key: str) -> Found | None:  # noqa: ARG002 - for those that have a cache
+        """Return the current value from a cache, where there is one."""
+        return None
+
     @overload
     async def get_secret(
         self, key: str, as_type: type[T], *, version: int | None = None, default: None = None, resolve: bool = False
@@ -55,6 +60,8 @@ class AsyncSecretReader(ABC):
         self, key: str, as_type: Any = None, *, version: int | None = None, default: Any = None, resolve: bool = False
     ) -> Any:
         """See `SecretService.get_secret`."""
+        if version is None and not resolve and (found := await self._cached(key)) is not None:
+            return found.value(as_type, default)
         return await self._read(
             SecretReader.get_secret, key, as_type, version=version, default=default, resolve=resolve
         )
@@ -71,6 +78,8 @@ class AsyncSecretReader(ABC):
         self, key: str, as_type: Any = None, *, version: int | None = None, resolve: bool = False
     ) -> Any:
         """See `SecretService.get_secret_or_raise`."""
+        if version is None and not resolve and (found := await self._cached(key)) is not None:
+            return found.value_or_raise(as_type)
         return await self._read(SecretReader.get_secret_or_raise, key, as_type, version=version, resolve=resolve)
 
     @overload

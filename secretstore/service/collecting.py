@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from secretstore.domain.names import Namespace
+from secretstore.domain.names import Key, Namespace
 from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.repository import SecretRepository
+from secretstore.service.committed import Changed, OnChange, after_commit
 from secretstore.service.flows import Flow, InTransaction
 
 _PAGE = 500
@@ -30,6 +31,7 @@ class Collector:
     actor: str | None
     notifies: bool
     dry_run: bool
+    tell: OnChange | None = None
 
     def collect(self, deleted_for: timedelta, on_progress: Callable[[int], object]) -> Flow[Collection]:
         """Purge what was deleted or expired before so long, and prune, a page in each transaction."""
@@ -65,7 +67,7 @@ class Collector:
         wanted = [key for key in keys if key in still]
         if locked is not None and wanted:
             secrets.purge(wanted, moment=locked.moment, actor=self.actor)
-            self._tell(session)
+            self._tell(session, wanted)
         return _Page(len(wanted), last)
 
     def _prune(self, session: Session, before: datetime, after: str) -> "_Page":
@@ -79,7 +81,9 @@ class Collector:
     def _secrets(self, session: Session) -> SecretRepository:
         return SecretRepository(session, namespace=self.namespace)
 
-    def _tell(self, session: Session) -> None:
+    def _tell(self, session: Session, keys: list[Key]) -> None:
+        if self.tell is not None:
+            after_commit(session, self.tell)(Changed(self.namespace, tuple(keys)))
         if self.notifies:
             EventRepository(session, self.namespace).notify()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from secretstore.domain.names import Key, Namespace
 
@@ -27,12 +27,14 @@ class Changed:
 OnChange: TypeAlias = Callable[[Changed], object]
 
 
-def after_commit(session: Session, tell: OnChange) -> OnChange:
+def after_commit(session: Session | scoped_session[Session], tell: OnChange) -> OnChange:
     """Return what to call for each change on a caller's session: it calls `tell` once the change is committed."""
 
     def changed(change: Changed) -> None:
+        # Listening on a registry of sessions would be listening on all of them.
+        own = session() if isinstance(session, scoped_session) else session
         # Only now, so that a session that is only read is left as it is.
-        _collected(session).add(session, change, tell)
+        _collected(own).add(own, change, tell)
 
     return changed
 

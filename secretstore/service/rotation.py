@@ -19,6 +19,7 @@ from secretstore.domain.key_records import DataKeyInfo, Reencryption, StoredData
 from secretstore.domain.names import Namespace
 from secretstore.domain.protocols import DataKeyPlace
 from secretstore.errors import DecryptionError, KeyInUseError
+from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.key_repository import (
     DataKeyRepository,
     DataKeysOfNamespace,
@@ -93,28 +94,52 @@ def count_to_reencrypt(namespace: Namespace, *, with_active: bool) -> Flow[int]:
     return counted
 
 
-def destroy(keyring: KeyRing, namespace: Namespace, data_key_id: str) -> Flow[None]:
+def destroy(
+    keyring: KeyRing, namespace: Namespace, data_key_id: str, let_go: Callable[[], object] = lambda: None
+) -> Flow[None]:
     """Remove a retired data key; raises `KeyInUseError` while any value, old or deleted ones too, needs it."""
-    kept = yield InTransaction(lambda session: DataKeyRepository(session, namespace).destroy(data_key_id))
+
+    def remove(session: Session) -> str | None:
+        kept = DataKeyRepository(session, namespace).destroy(data_key_id)
+        if kept is None:
+            _tell_of_everything(session, namespace)
+        return kept
+
+    kept: str | None = yield InTransaction(remove)
     place = DataKeyPlace(namespace, data_key_id)
     if kept:
         raise KeyInUseError(f"{place} stays: {kept}; see `secretstore keys list`, and `secretstore keys rotate`")
     keyring.forget(place)
+    let_go()
 
 
-def shred(keyring: KeyRing, namespace: Namespace, on_progress: OnProgress) -> Flow[int]:
+def shred(
+    keyring: KeyRing, namespace: Namespace, on_progress: OnProgress, let_go: Callable[[], object] = lambda: None
+) -> Flow[int]:
     """Destroy the data keys of a namespace, and then what they sealed; return how many values were taken away.
 
     The values are lost with the first step.  The others see to it that nothing is left for a process that has the data
     key in its memory.
     """
-    ids = yield InTransaction(lambda session: DataKeyRepository(session, namespace).shred(shredded()))
+
+    def take_away(session: Session) -> list[str]:
+        ids = DataKeyRepository(session, namespace).shred(shredded())
+        _tell_of_everything(session, namespace)
+        return ids
+
+    ids: list[str] = yield InTransaction(take_away)
     for data_key_id in ids:
         keyring.forget(DataKeyPlace(namespace, data_key_id))
+    let_go()
     blanks = {data_key_id: json.dumps(shredded(data_key_id)) for data_key_id in ids}
     rewriting = _Rewriting(namespace, tuple(ids), lambda value: blanks[value.data_key_id])
     rewritten = yield from rewriting.run(on_progress)
     return rewritten or 0
+
+
+def _tell_of_everything(session: Session, namespace: Namespace) -> None:
+    # Whatever `notify` says: it is rare, and whoever keeps values in memory has to let go of all of them.
+    EventRepository(session, namespace).notify(everything=True)
 
 
 @dataclass(slots=True)

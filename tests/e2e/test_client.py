@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 import secretstore
-from secretstore import ConfigurationError, KeyRing, MasterKeyError, SchemaOutOfDateError, SecretClient
+from secretstore import CacheConfig, ConfigurationError, KeyRing, MasterKeyError, SchemaOutOfDateError, SecretClient
 from secretstore.embedded import EmbeddedFolder
 
 
@@ -42,6 +42,54 @@ def test_everything_can_come_from_the_environment(
     with secretstore.connect(namespace="test", actor="ann") as store:
         info = store.set_secret("a", 2)
     assert (info.namespace, info.created_by) == ("test", "ann")
+
+
+def test_a_cache_is_asked_for_by_an_argument_or_the_environment(
+    database_url: str, keyring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without either there is none; an argument wins, and False is one."""
+    with secretstore.connect(database_url, keyring=keyring) as store:
+        assert store.cache_statistics() is None
+    with secretstore.connect(database_url, keyring=keyring, cache=CacheConfig(max_entries=5)) as store:
+        assert store._cache is not None
+        assert store._cache._config == CacheConfig(max_entries=5)
+    given = {"CACHE": "true", "CACHE_TTL_SECONDS": "60", "CACHE_MAX_ENTRIES": "7", "CACHE_MAX_BYTES": "8000"}
+    for name, setting in {**given, "CACHE_MAX_STALE_SECONDS": "2", "LISTEN_URL": database_url}.items():
+        monkeypatch.setenv(f"SECRETSTORE_{name}", setting)
+    with secretstore.connect(database_url, keyring=keyring) as store:
+        assert store._cache is not None
+        assert store._cache._config == CacheConfig(
+            ttl_seconds=60.0, max_entries=7, max_bytes=8000, max_stale_seconds=2.0, heartbeat_seconds=0.5
+        )
+        store.set_secret("a", 1)
+        assert [store.get_secret("a"), store.get_secret("a")] == [1, 1]
+        assert store._cache._listen_engine is not store.engine
+    with secretstore.connect(database_url, keyring=keyring, cache=False) as store:
+        assert store.cache_statistics() is None
+    monkeypatch.setenv("SECRETSTORE_CACHE_MAX_ENTRIES", "0")
+    with pytest.raises(ConfigurationError, match="max_entries"):
+        secretstore.connect(database_url, keyring=keyring)
+
+
+def test_a_wrong_listen_url_is_not_repeated(database_url: str, keyring: KeyRing) -> None:
+    """It is refused when the client is made, as the other URL is."""
+    with pytest.raises(ConfigurationError) as caught:
+        secretstore.connect(database_url, keyring=keyring, cache=CacheConfig(), listen_url="mysql://u:hunter2@h/d")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_async_client_has_a_cache_too(database_url: str, keyring: KeyRing) -> None:
+    """Asked for in the same way, and closed with the client."""
+
+    async def scenario() -> list[object]:
+        async with await secretstore.connect_async(database_url, keyring=keyring, cache=CacheConfig()) as store:
+            await store.set_secret("a", 1)
+            values = [await store.get_secret("a"), await store.get_secret_or_raise("a")]
+            found = store.cache_statistics()
+            assert found is not None
+            return [*values, found.misses > 0]
+
+    assert asyncio.run(scenario()) == [1, 1, True]
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])

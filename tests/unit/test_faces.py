@@ -66,6 +66,7 @@ OF_CLIENTS = {
     "export_secrets",
     "import_secrets",
     "restore",
+    "cache_statistics",
 }
 BLOCKING: tuple[type, ...] = (SecretService, SecretClient)
 AWAITED: tuple[type, ...] = (AsyncSecretService, AsyncSecretClient)

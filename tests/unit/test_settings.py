@@ -127,12 +127,14 @@ def test_other_files_may_be_read_by_all(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_no_repr_shows_keys_or_url() -> None:
     """Settings can be printed."""
-    settings = load_settings(database_url=URL, keys=GIVEN["KEYS"])
+    settings = load_settings(database_url=URL, keys=GIVEN["KEYS"], listen_url=URL)
 
     assert not any(part in f"{settings!r} {settings}" for part in ("hunter2", "aHVudGVyMg", "postgresql"))
 
 
-@pytest.mark.parametrize("name", ["FORMAT", "DATABASE_URL", "KEYS", "NAMESPACE", "ACTOR"])
+@pytest.mark.parametrize(
+    "name", ["FORMAT", "DATABASE_URL", "KEYS", "NAMESPACE", "ACTOR", "CACHE", "CACHE_MAX_BYTES", "LISTEN_URL"]
+)
 def test_a_wrong_value_is_an_error_that_does_not_repeat_it(name: str) -> None:
     """The error names the variable only, and keeps nothing of what validation said."""
     with pytest.raises(ConfigurationError) as caught:

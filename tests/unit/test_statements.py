@@ -29,7 +29,15 @@ OF_ALL_NAMESPACES = {
     "select_namespaces",
 }
 # About no rows at all.
-OF_NO_TABLE = {"limit_waiting", "lock_numbers", "notify", "notify_all", "propagate_settings", "select_now"}
+OF_NO_TABLE = {
+    "select_is_standby",
+    "limit_waiting",
+    "lock_numbers",
+    "notify",
+    "notify_all",
+    "propagate_settings",
+    "select_now",
+}
 OF_A_LIST = (statements.select_page_of_infos, statements.select_page_of_keys, statements.select_count)
 
 
