@@ -57,7 +57,8 @@ def opened_store(url: str | None, namespace: str | None) -> Iterator[SecretClien
     assert settings.database_url is not None  # noqa: S101 - for the type checker: `named_settings` sees to it
     named = settings.database_url.get_secret_value()
     # A command reads once.
-    with connect(named, namespace=settings.namespace, cache=False) as store:
+    # By the cursor, so that Ctrl-C comes through at any moment.
+    with connect(named, namespace=settings.namespace, cache=False, libpq=False) as store:
         yield store
 
 

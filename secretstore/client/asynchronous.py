@@ -25,6 +25,7 @@ from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_async_engine
+from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
 from secretstore.orm.listening import listening_async
 from secretstore.orm.reads import Page
 from secretstore.orm.translate import translated
@@ -78,7 +79,9 @@ class AsyncSecretClient(AsyncSecretMethods):
         )
         retrying = Retrying(checked_seconds(retry_seconds))
         self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
-        self._reader = self._options.pooled_reader(engine.sync_engine)
+        # Only where close() closes the engine, too.
+        self._lender = Lender(engine.sync_engine, keeps=0 if on_close is None else KEPT_CONNECTIONS)
+        self._reader = self._options.pooled_reader(self._lender)
         self._on_close = on_close
         self._is_sibling = False
 
@@ -99,7 +102,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
-        sibling._reader = sibling._options.pooled_reader(self.engine.sync_engine)  # noqa: SLF001 - ditto
+        sibling._reader = sibling._options.pooled_reader(self._lender)  # noqa: SLF001 - ditto
         sibling._on_close = None  # noqa: SLF001 - ditto
         sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
@@ -226,6 +229,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         if self._cache is not None and not self._is_sibling:
             await self._cache.close()
         if self._on_close is not None:
+            await greenlet_spawn(self._lender.close)
             await self._on_close()
 
     async def __aenter__(self) -> Self:
@@ -267,8 +271,15 @@ class AsyncSecretClient(AsyncSecretMethods):
     async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         # References are followed in one transaction.
         if not kwargs.get("resolve"):
-            with self._options.may_fail():
-                return await greenlet_spawn(lambda: method(self._reader, *args, **kwargs))
+            try:
+                answer = await greenlet_spawn(lambda: method(self._reader, *args, **kwargs))
+            except SecretStoreError as error:
+                self._options.check_repeatable(error)
+            except KeyServerCall:
+                pass
+            else:
+                self._options.retrying.has_reached = True
+                return answer
         return await self._run(method, *args, **kwargs)
 
     async def _check_ring(self) -> None:

@@ -1,22 +1,21 @@
 """What a client and its siblings on other namespaces have in common."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore.client.retrying import Retrying, Trial, Written
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import Namespace, parse_namespace
-from secretstore.errors import StoreUnavailableError
+from secretstore.errors import SecretStoreError, StoreUnavailableError
+from secretstore.orm.lending import Lender
 from secretstore.orm.reads import PooledReads
 from secretstore.orm.repository import SecretRepository
 from secretstore.service import SecretService
 from secretstore.service.committed import Changed, OnChange, after_commit
-from secretstore.service.data_keys import DataKeyFinder, KeyServerCall, PatientKeyRing
+from secretstore.service.data_keys import DataKeyFinder, PatientKeyRing
 from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import Notify
 
@@ -57,23 +56,16 @@ class ClientOptions:
         """Return the same for another namespace."""
         return replace(self, namespace=namespace)
 
-    def pooled_reader(self, engine: Engine) -> SecretReader:
+    def pooled_reader(self, lender: Lender) -> SecretReader:
         """Return a reader on connections of a pool, which never waits for a key server."""
-        pool = PooledReads(engine, self.parsed_namespace)
+        pool = PooledReads(lender, self.parsed_namespace)
         finder = DataKeyFinder(pool, self.parsed_namespace, PatientKeyRing(self.keyring))
         return SecretReader(pool, self.parsed_namespace, finder)
 
-    @contextmanager
-    def may_fail(self) -> Iterator[None]:
-        """Let a read without a transaction fail where the transaction that takes its place may help."""
-        try:
-            yield
-            self.retrying.has_reached = True
-        except KeyServerCall:
-            pass
-        except StoreUnavailableError as error:
-            if not self.retrying.seconds or not self.retrying.allows(error):
-                raise
+    def check_repeatable(self, error: SecretStoreError) -> None:
+        """Raise the error of a read without a transaction, unless the transaction that takes its place may help."""
+        if not (isinstance(error, StoreUnavailableError) and self.retrying.seconds and self.retrying.allows(error)):
+            raise error
 
     def service(self, session: Session) -> SecretService:
         """Return a service in the caller's transaction, where a key server is waited for."""

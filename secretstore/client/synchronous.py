@@ -25,6 +25,7 @@ from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine
+from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
 from secretstore.orm.listening import listening
 from secretstore.orm.translate import translated
 from secretstore.service import SecretService, applying
@@ -76,7 +77,9 @@ class SecretClient(SecretMethods):
         )
         retrying = Retrying(checked_seconds(retry_seconds))
         self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
-        self._reader = self._options.pooled_reader(engine)
+        # Only where close() closes the engine, too.
+        self._lender = Lender(engine, keeps=0 if on_close is None else KEPT_CONNECTIONS)
+        self._reader = self._options.pooled_reader(self._lender)
         self._on_close = on_close
         self._is_sibling = False
 
@@ -88,7 +91,7 @@ class SecretClient(SecretMethods):
         """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
         sibling = copy(self)
         sibling._options = self._options.on(namespace)  # noqa: SLF001 - it is one of us
-        sibling._reader = sibling._options.pooled_reader(self.engine)  # noqa: SLF001 - ditto
+        sibling._reader = sibling._options.pooled_reader(self._lender)  # noqa: SLF001 - ditto
         sibling._on_close = None  # noqa: SLF001 - ditto
         sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
@@ -229,6 +232,7 @@ class SecretClient(SecretMethods):
         if self._cache is not None and not self._is_sibling:
             self._cache.close()
         if self._on_close is not None:
+            self._lender.close()
             self._on_close()
 
     def __enter__(self) -> Self:
@@ -268,8 +272,15 @@ class SecretClient(SecretMethods):
     def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         # References are followed in one transaction.
         if not kwargs.get("resolve"):
-            with self._options.may_fail():
-                return method(self._reader, *args, **kwargs)
+            try:
+                answer = method(self._reader, *args, **kwargs)
+            except SecretStoreError as error:
+                self._options.check_repeatable(error)
+            except KeyServerCall:
+                pass
+            else:
+                self._options.retrying.has_reached = True
+                return answer
         return self._run(method, *args, **kwargs)
 
     def _check_ring(self) -> None:

@@ -21,14 +21,11 @@ What was shredded leaves an object behind that holds nothing but its format, "al
 data key that is gone.
 """
 
-from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
-from typing import Self
+from typing import NamedTuple, Self
 
 from secretstore.crypto.aead import NONCE_BYTES, TAG_BYTES, Aead, SealFailed
 from secretstore.domain.protocols import DataKeyPlace
@@ -40,8 +37,7 @@ SHREDDED = "shredded"
 _MEMBERS = frozenset({"v", "alg", "key", "nonce", "data"})
 
 
-@dataclass(frozen=True, slots=True)
-class ValuePlace:
+class ValuePlace(NamedTuple):
     """Where a value belongs; its envelope opens nowhere else."""
 
     namespace: str
@@ -57,8 +53,7 @@ class ValuePlace:
         return b"".join((fixed[0], _framed(self.key), _framed(str(self.version)), fixed[1]))
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A parsed envelope; nothing of it is secret."""
 
     key_id: str
@@ -68,19 +63,14 @@ class Envelope:
     @classmethod
     def parse(cls, stored: object, what: object) -> Self:
         """Read a stored envelope, or raise `DecryptionError` that names `what` it is of."""
-        check_not_shredded(stored, what)
-        # A bool would pass for the number 1.
-        if (
-            not isinstance(stored, dict)
-            or stored.keys() != _MEMBERS
-            or type(stored["v"]) is not int
-            or stored["v"] != FORMAT
-            or stored["alg"] != ALGORITHM
-        ):
-            raise DecryptionError(f"{what} is not in a format that this release knows")
+        if not isinstance(stored, dict) or stored.keys() != _MEMBERS:
+            raise _unknown_format(stored, what)
         key_id, nonce, data = stored["key"], stored["nonce"], stored["data"]
-        if not (isinstance(key_id, str) and isinstance(nonce, str) and isinstance(data, str)):
-            raise DecryptionError(f"{what} is not in a format that this release knows")
+        # A bool would pass for the number 1.
+        if stored["alg"] != ALGORITHM or stored["v"] != FORMAT or type(stored["v"]) is not int:
+            raise _unknown_format(stored, what)
+        if not (type(key_id) is type(nonce) is type(data) is str):
+            raise _unknown_format(stored, what)
         envelope = cls(key_id, _decoded(nonce, what), _decoded(data, what))
         if len(envelope.nonce) != NONCE_BYTES or len(envelope.data) < TAG_BYTES:
             raise DecryptionError(f"{what} was changed: a part of it has the wrong length")
@@ -101,6 +91,11 @@ class Envelope:
         # By hand, because every write makes one: nothing but the id of the key can hold what has to be escaped.
         key, nonce, data = encode_basestring_ascii(self.key_id), _encoded(self.nonce), _encoded(self.data)
         return f'{{"v":{FORMAT},"alg":"{ALGORITHM}","key":{key},"nonce":"{nonce}","data":"{data}"}}'
+
+
+def _unknown_format(stored: object, what: object) -> DecryptionError:
+    check_not_shredded(stored, what)
+    return DecryptionError(f"{what} is not in a format that this release knows")
 
 
 def shredded(data_key_id: str | None = None) -> dict[str, object]:
@@ -167,8 +162,10 @@ def _encoded(data: bytes) -> str:
 
 
 def _decoded(text: str, what: object) -> bytes:
-    with suppress(Base64Error, ValueError):
+    try:
         decoded = a2b_base64(text, strict_mode=True)
-        if _encoded(decoded) == text:
-            return decoded
-    raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")
+    except ValueError:
+        decoded = b""
+    if _encoded(decoded) != text:
+        raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")
+    return decoded

@@ -1,12 +1,10 @@
 """What the outside has to offer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class DataKeyPlace:
+class DataKeyPlace(NamedTuple):
     """Where a data key belongs; a wrapped key opens nowhere else."""
 
     namespace: str

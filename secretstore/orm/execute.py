@@ -4,12 +4,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, Executable, Result
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from secretstore.orm import statements, wire
+from secretstore.orm.lending import Lender
 from secretstore.orm.models import SecretStore
 from secretstore.orm.translate import translated
+
+_THEIRS = (SQLAlchemyError, psycopg.Error)
 
 
 def execute(session: Session, statement: Executable, **values: object) -> Result[Any]:
@@ -20,60 +25,75 @@ def execute(session: Session, statement: Executable, **values: object) -> Result
 
 def fetch(session: Session, statement: Executable, values: Mapping[str, object]) -> Sequence[Any]:
     """Run a hot statement in the session's transaction, and return its rows."""
-    with translated():
+    try:
         connection = _connection_of(session)
-        lent = connection.connection
-        driver = lent.driver_connection
-        status = wire.status_of(driver)
-        begins = status == wire.IDLE and wire.begins_plainly(driver)
-        if not (begins or status == wire.IN_TRANSACTION) or is_observed(connection):
+        prepared = may_prepare(connection)
+        if prepared is None or not _is_ready(connection.connection.driver_connection):
             return connection.execute(statement, statements.parameters(**values)).all()
-        try:
-            if begins:
-                wire.begin(driver)
-            return wire.fetch(lent, statement, values, prepared=_may_prepare(connection))
-        except BaseException as error:
-            if not isinstance(error, Exception) or wire.is_lost(driver):
-                connection.invalidate()
+        return _fetch_by_wire(connection, statement, values, prepared=prepared)
+    except _THEIRS:
+        with translated():
             raise
 
 
-def fetch_outside(engine: Engine, statement: Executable, values: Mapping[str, object]) -> Sequence[Any]:
+def _is_ready(driver: Any) -> bool:  # whatever drives a connection
+    status = wire.status_of(driver)
+    return status == wire.IN_TRANSACTION or (status == wire.IDLE and wire.begins_plainly(driver))
+
+
+def _fetch_by_wire(
+    connection: Connection, statement: Executable, values: Mapping[str, object], *, prepared: bool
+) -> Sequence[Any]:
+    lent = connection.connection
+    driver: Any = lent.driver_connection  # it was found to be of psycopg
+    try:
+        if driver.pgconn.transaction_status == wire.IDLE:
+            wire.begin(driver)
+        return wire.fetch(lent, statement, values, prepared=prepared)
+    except BaseException as error:
+        if not isinstance(error, Exception) or wire.is_lost(driver):
+            connection.invalidate()
+        raise
+
+
+def fetch_outside(lender: Lender, statement: Executable, values: Mapping[str, object]) -> Sequence[Any]:
     """Run a statement that reads as a transaction of its own, and return its rows."""
-    with translated():
-        if not is_observed(engine):
-            lent = engine.raw_connection()
+    engine = lender.engine
+    try:
+        prepared = may_prepare(engine)
+        if prepared is not None:
+            lent = lender.take()
             try:
                 if wire.is_free(lent.driver_connection):
-                    return wire.fetch(lent, statement, values, prepared=_may_prepare(engine))
-            except BaseException:
-                if not wire.is_free(lent.driver_connection):
-                    lent.invalidate()
-                raise
+                    return wire.fetch(lent, statement, values, prepared=prepared)
             finally:
-                lent.close()
+                lender.give_back(lent)
         with engine.begin() as connection:
             return connection.execute(statement, statements.parameters(**values)).all()
+    except _THEIRS:
+        with translated():
+            raise
 
 
-def is_observed(bind: Connection | Engine) -> bool:
-    """Return whether every statement has to go by SQLAlchemy: someone logs, counts, traces or rewrites what it sends."""
+def may_prepare(bind: Connection | Engine) -> bool | None:
+    """Return whether hot statements may be prepared; None where they have to go by SQLAlchemy.
+
+    They have to where someone logs, counts, traces or rewrites what it sends, and where the engine's options say so.
+    """
     options = bind.get_execution_options()
-    return bool(
-        not options.get(wire.LIBPQ, True)
-        or options.get("schema_translate_map")
-        or is_listened_to(bind)
+    if (
+        is_listened_to(bind)
+        or not options.get(wire.LIBPQ, True)
+        or "schema_translate_map" in options
         or bind.engine.logger.isEnabledFor(logging.INFO)
-    )
+    ):
+        return None
+    return bool(options.get(wire.PREPARED))
 
 
 def is_listened_to(bind: Connection | Engine) -> bool:
     """Return whether someone listens to SQLAlchemy's events of statements."""
     return bool(bind.dispatch.before_cursor_execute or bind.dispatch.after_cursor_execute)
-
-
-def _may_prepare(bind: Connection | Engine) -> bool:
-    return bool(bind.get_execution_options().get(wire.PREPARED, False))
 
 
 def _connection_of(session: Session) -> Connection:

@@ -4,18 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, Executable
+from sqlalchemy import Executable
 
 from secretstore.domain.names import Key, Namespace, prefix_end
 from secretstore.domain.records import SecretInfo
 from secretstore.orm import key_statements, statements
 from secretstore.orm.execute import fetch_outside
+from secretstore.orm.lending import Lender
 
 
-@dataclass(frozen=True, slots=True)
-class StoredValue:
+class StoredValue(NamedTuple):
     """An envelope as it is stored, and where it stands; None where it is gone for good."""
 
     key: Key
@@ -73,7 +73,7 @@ class SecretReads(ABC):
             rows = self._fetch(statements.select_value(), {"key": key})
         else:
             rows = self._fetch(statements.select_value_of_version(), {"key": key, "version": version})
-        return StoredValue(*rows[0]) if rows else None
+        return StoredValue._make(rows[0]) if rows else None
 
     def find_value_to_keep(self, key: Key) -> ValueToKeep | None:
         """Return the envelope of a secret that is there, and how long it may be kept."""
@@ -101,9 +101,9 @@ class SecretReads(ABC):
 class PooledReads(SecretReads):
     """Reads on connections of a pool: each statement is a transaction of its own."""
 
-    def __init__(self, engine: Engine, namespace: Namespace) -> None:
+    def __init__(self, lender: Lender, namespace: Namespace) -> None:
         self.namespace = namespace
-        self._engine = engine
+        self._lender = lender
 
     def find_wrapped(self, data_key_id: str) -> Mapping[str, object] | None:
         """Return a data key as it is stored."""
@@ -113,7 +113,7 @@ class PooledReads(SecretReads):
 
     def _fetch(self, statement: Executable, values: dict[str, object]) -> Sequence[Any]:
         values["namespace"] = self.namespace
-        return fetch_outside(self._engine, statement, values)
+        return fetch_outside(self._lender, statement, values)
 
 
 def state_of(row: Any) -> State:  # of SQLAlchemy or of `wire`

@@ -12,8 +12,8 @@ What the cursor would have done, and what becomes of it here:
     encodings other than    left to SQLAlchemy
       UTF-8
     the connection's lock   taken
-    waiting, Ctrl-C, tasks  psycopg's own `wait`, which cancels the statement and never blocks a loop
-      that are cancelled
+    waiting, Ctrl-C, tasks  psycopg's own `wait`, which cancels the statement and never blocks a loop; but a read outside
+      that are cancelled    of a loop waits in libpq, and Ctrl-C comes through only with its answer
     result status           checked; an error is raised by its SQLSTATE and without PostgreSQL's words
     broken connections      raised as psycopg does; whoever lends the connection takes it out of the pool
     names of prepared       made of the statement's text: behind a pooler the same name is the same statement
@@ -40,7 +40,7 @@ import hashlib
 import select
 import struct
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -66,6 +66,7 @@ LIBPQ = "secretstore_libpq"
 PREPARED = "secretstore_prepared_statements"
 
 Encode: TypeAlias = Callable[[Any], bytes]
+_Encoded: TypeAlias = list[bytes | None]
 Driver: TypeAlias = psycopg.Connection | psycopg.AsyncConnection
 
 # The status of a connection at rest, and of one in a transaction that goes well.
@@ -96,9 +97,10 @@ class Compiled:
     encoders: tuple[tuple[str, Encode], ...]
     formats: tuple[pq.Format, ...]
     constants: Mapping[str, Any]
-    row: Callable[..., Any]  # a named tuple, as SQLAlchemy's rows are
+    only_reads: bool
+    make_row: Callable[[Iterable[Any]], Any]  # of a named tuple, as SQLAlchemy's rows are
 
-    def encode(self, values: Mapping[str, Any]) -> list[bytes | None]:
+    def encode(self, values: Mapping[str, Any]) -> _Encoded:
         """Return the values of parameters in their order."""
         given = {**self.constants, **values} if self.constants else values
         return [None if (value := given[name]) is None else encode(value) for name, encode in self.encoders]
@@ -174,20 +176,20 @@ def fetch(
     return _rows(driver, compiled, result)
 
 
-def _fetch_unnamed(driver: Driver, compiled: Compiled, encoded: list[bytes | None]) -> pq.abc.PGresult:
-    return _exchange(driver, driver.pgconn.send_query_params, compiled.sql, encoded, None, compiled.formats)
-
-
-def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: list[bytes | None]) -> pq.abc.PGresult:
+def _fetch_unnamed(driver: Driver, compiled: Compiled, encoded: _Encoded) -> pq.abc.PGresult:
     pgconn = driver.pgconn
-    stands_alone = pgconn.transaction_status == IDLE
+    if compiled.only_reads and isinstance(driver, psycopg.Connection):
+        with driver.lock:
+            return _checked(pgconn.exec_params(compiled.sql, encoded, None, compiled.formats))
+    return _exchange(driver, pgconn.send_query_params, compiled.sql, encoded, None, compiled.formats)
+
+
+def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: _Encoded) -> pq.abc.PGresult:
+    stands_alone = driver.pgconn.transaction_status == IDLE
     try:
-        name = kept.names.get(compiled.name)
-        if name is None:
-            name = b"%s_%d" % (compiled.name, kept.generation)
-            _exchange(driver, pgconn.send_prepare, name, compiled.sql)
-            kept.names[compiled.name] = name
-        return _exchange(driver, pgconn.send_query_prepared, name, encoded, compiled.formats)
+        return _run_prepared(
+            driver, kept.names.get(compiled.name) or _prepare(driver, kept, compiled), compiled, encoded
+        )
     except psycopg.Error as error:
         if error.sqlstate not in _FORGOTTEN:
             raise
@@ -196,6 +198,22 @@ def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: 
         if not stands_alone:
             raise
     return _fetch_unnamed(driver, compiled, encoded)
+
+
+def _prepare(driver: Driver, kept: "_Kept", compiled: Compiled) -> bytes:
+    name = b"%s_%d" % (compiled.name, kept.generation)
+    _exchange(driver, driver.pgconn.send_prepare, name, compiled.sql)
+    kept.names[compiled.name] = name
+    return name
+
+
+def _run_prepared(driver: Driver, name: bytes, compiled: Compiled, encoded: _Encoded) -> pq.abc.PGresult:
+    pgconn = driver.pgconn
+    if compiled.only_reads and isinstance(driver, psycopg.Connection):
+        with driver.lock:
+            # psycopg's types forbid nulls here, and its code does not.
+            return _checked(pgconn.exec_prepared(name, cast("Sequence[bytes]", encoded), compiled.formats))
+    return _exchange(driver, pgconn.send_query_prepared, name, encoded, compiled.formats)
 
 
 @dataclass(slots=True)
@@ -226,10 +244,7 @@ def _exchange(driver: Driver, send: Callable[P, None], *args: P.args, **kwargs: 
         with driver.lock:
             send(*args, **kwargs)
             results = driver.wait(answer_of(driver.pgconn))
-    result = results[-1]
-    if result.status not in _GOOD:
-        _refuse(result)
-    return result
+    return _checked(results[-1])
 
 
 async def _exchange_async(
@@ -238,6 +253,12 @@ async def _exchange_async(
     async with driver.lock:
         send(*args, **kwargs)
         return await driver.wait(answer_of(driver.pgconn))
+
+
+def _checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
+    if result.status not in _GOOD:
+        _refuse(result)
+    return result
 
 
 def _refuse(result: pq.abc.PGresult) -> NoReturn:
@@ -258,12 +279,15 @@ class _UnknownStateError(psycopg.DatabaseError):
 
 
 def _rows(driver: Driver, compiled: Compiled, result: pq.abc.PGresult) -> list[Any]:
+    rows = range(result.ntuples)
+    if not rows:
+        return []
     types = tuple([result.ftype(column) for column in range(result.nfields)])
     columns = _usual_columns(types) or _columns(types, driver)
-    get, row = result.get_value, compiled.row
+    get, make = result.get_value, compiled.make_row
     return [
-        row(*[None if (value := get(number, column)) is None else decode(value) for column, decode in columns])
-        for number in range(result.ntuples)
+        make([None if (value := get(row, column)) is None else decode(value) for column, decode in columns])
+        for row in rows
     ]
 
 
@@ -291,14 +315,16 @@ def compile_once(statement: Executable) -> Compiled:
     """Return a statement in the form in which it is sent; the functions that build statements return each only once."""
     compiled = statement.compile(dialect=PGDialect_psycopg(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call,attr-defined] # SQLAlchemy's dialects have no types
     names = compiled.positiontup or []
-    sql = str(compiled).encode()
+    # So that nothing has to be converted: our columns are `text`.
+    sql = str(compiled).replace("::VARCHAR", "::TEXT").encode()
     return Compiled(
         sql=sql,
         name=b"secretstore_" + hashlib.sha256(sql).hexdigest()[:24].encode(),
         encoders=tuple((unprefixed(name), _encoder(compiled.binds[name].type)) for name in names),
         formats=tuple(_format(compiled.binds[name].type) for name in names),
         constants={name: bind.value for name, bind in compiled.binds.items() if not bind.required},
-        row=namedtuple("Row", statement.selected_columns.keys()),  # type: ignore[attr-defined] # noqa: PYI024 - every one of ours selects
+        only_reads=sql.startswith(b"SELECT") and b" FOR " not in sql,
+        make_row=namedtuple("Row", statement.selected_columns.keys())._make,  # type: ignore[attr-defined] # noqa: PYI024 - every one of ours selects
     )
 
 

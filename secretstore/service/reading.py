@@ -1,8 +1,7 @@
 """The methods that read values, of secrets as they are or as they were."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from secretstore.crypto.envelope import Envelope, ValuePlace, open_value
 from secretstore.domain.names import Key, Namespace, parse_key, parse_keys, parse_labels, parse_prefix
@@ -40,12 +39,14 @@ class Source(Protocol):
         """Return what is known of a secret without its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedValue:
+class OpenedValue(NamedTuple):
     """A value as JSON text, and where it stands."""
 
     place: ValuePlace
-    text: bytes = field(repr=False)
+    text: bytes
+
+    def __repr__(self) -> str:
+        return f"OpenedValue({self.place})"
 
 
 class SecretReader:

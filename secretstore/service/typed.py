@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import core_schema
+from pydantic_core import core_schema, from_json
 
 from secretstore.errors import InvalidSecretValueError
 from secretstore.service.reveal import Unstorable, revealed_json
@@ -54,6 +54,12 @@ def from_json_as(data: bytes, as_type: Any, *, name: object) -> Any:
 
     Raises `InvalidSecretValueError` where it does not fit, which names fields and kinds of error, and no value.
     """
+    if as_type is None:
+        # The same parser, without what a type costs; what it refuses is told of below.
+        try:
+            return from_json(data)
+        except ValueError:
+            pass
     adapter = _adapter_of(Any if as_type is None else as_type)
     try:
         return adapter.validate_json(data, by_alias=True, by_name=True)

@@ -364,12 +364,12 @@ def backend_of(engine: Engine) -> int:
 
 
 def test_an_interrupt_ends_a_statement_that_waits(engine: Engine, keyring: KeyRing, raw: psycopg.Connection) -> None:
-    """Ctrl-C comes through while a statement waits for a lock, and the statement is cancelled in the server."""
+    """Ctrl-C comes through while a write waits for a lock, and the statement is cancelled in the server."""
     store = SecretClient(engine, keyring)
     store.set_secret("a", 1)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with raw.transaction(), psycopg.connect(engine_url(engine), autocommit=True) as other:
-        raw.execute("LOCK TABLE secretstore.secret_store IN ACCESS EXCLUSIVE MODE")
+        raw.execute("SELECT 1 FROM secretstore.secret_store FOR UPDATE")
 
         def interrupt() -> None:
             wait_until(other, waiting, 1)
@@ -378,7 +378,7 @@ def test_an_interrupt_ends_a_statement_that_waits(engine: Engine, keyring: KeyRi
         thread = threading.Thread(target=interrupt)
         thread.start()
         with pytest.raises(KeyboardInterrupt):
-            store.get_secret("a")
+            store.set_secret("a", 2)
         thread.join()
         wait_until(other, f"SELECT 1 - ({waiting})", 1)
     assert store.get_secret("a") == 1

@@ -4,7 +4,7 @@ import json
 import string
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -227,10 +227,10 @@ def test_every_shorter_part_is_refused(kind: Kind, member: str) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        replace(PLACE, namespace="staging"),
-        replace(PLACE, key="oauth.gitlab"),
-        replace(PLACE, version=4),
-        replace(PLACE, version=33),
+        PLACE._replace(namespace="staging"),
+        PLACE._replace(key="oauth.gitlab"),
+        PLACE._replace(version=4),
+        PLACE._replace(version=33),
         ValuePlace("prodo", "auth.gïthub", 3),
         ValuePlace("pro", "doauth.gïthub", 3),
     ],

@@ -46,7 +46,10 @@ def of_state(state: str) -> psycopg.Error:
 
 
 STATES: list[tuple[str, type[SecretStoreError], str]] = [
+    ("0A000", StoreUnavailableError, "a table has changed meanwhile"),
     ("25006", StoreUnavailableError, "only reads; connect to the primary"),
+    ("26000", StoreUnavailableError, "dropped by someone else"),
+    ("42P05", StoreUnavailableError, "is there already"),
     ("25P02", StoreUnavailableError, "roll it back first"),
     ("3D000", StoreUnavailableError, "the database does not exist"),
     ("3F000", SchemaOutOfDateError, "secretstore db upgrade"),

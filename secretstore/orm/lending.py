@@ -1,0 +1,56 @@
+"""Connections of a pool, lent for one statement each."""
+
+import os
+
+from sqlalchemy import Engine
+from sqlalchemy.pool import PoolProxiedConnection
+
+from secretstore.orm import wire
+
+# Of a pool of ten, and ten more.
+KEPT_CONNECTIONS = 5
+
+
+class Lender:
+    """Lends connections of an engine's pool.
+
+    It may keep a few in hand, because taking one out of the pool and bringing it back takes longer than a read.  Whoever
+    lets it do so has to close it.  Safe to use from many threads.
+    """
+
+    def __init__(self, engine: Engine, *, keeps: int = 0) -> None:
+        self.engine = engine
+        self._keeps = keeps
+        self._kept: list[PoolProxiedConnection] = []
+        self._process_id = os.getpid()
+
+    def take(self) -> PoolProxiedConnection:
+        """Return a connection at rest, of this process, that the server has not closed as far as its socket knows."""
+        if self._process_id != os.getpid():
+            # After a fork they are the parent's; the pool has its own way to find that out.
+            self._process_id, self._kept = os.getpid(), []
+        while self._kept:
+            try:
+                lent = self._kept.pop()
+            except IndexError:  # another thread was faster
+                break
+            if not wire.is_closed_by_server(lent.driver_connection):
+                return lent
+            lent.invalidate()
+            lent.close()
+        return self.engine.raw_connection()
+
+    def give_back(self, lent: PoolProxiedConnection) -> None:
+        """Take a connection back; one that is not at rest is closed."""
+        if not wire.is_free(lent.driver_connection):
+            lent.invalidate()
+        elif len(self._kept) < self._keeps:
+            self._kept.append(lent)
+            return
+        lent.close()
+
+    def close(self) -> None:
+        """Bring back to the pool what is kept, and keep nothing more."""
+        self._keeps = 0
+        while self._kept:
+            self._kept.pop().close()
