@@ -54,10 +54,13 @@ def impatient(client: Face | SecretClient) -> None:
     made._options.retrying.chance = never
 
 
-def test_a_deadlock_is_survived(client: Face, engine: Engine, raw: psycopg.Connection) -> None:
+def test_a_deadlock_is_survived(client: Face, engine: Engine, raw: psycopg.Connection, database: str) -> None:
     """Chosen by PostgreSQL to give way to a caller's transaction, a client tries again once that is over."""
+    # Whoever has waited so long looks for a deadlock, once, and gives way: never the caller, however slow the machine is.
+    raw.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '3s'")
     client.set_secrets({"a": 1, "b": 1})
     with Session(engine) as session:
+        session.execute(text("SET LOCAL deadlock_timeout = '60s'"))
         touch(session, "b")
         with in_thread(lambda: client.set_secrets({"a": 2, "b": 2})) as written:
             wait_until_blocked(raw)
