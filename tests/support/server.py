@@ -3,6 +3,7 @@
 SECRETSTORE_TEST_DATABASE_URL  a server where the role may create databases
 SECRETSTORE_TEST_SERVER        `container` or `embedded`: use this one or fail
 SECRETSTORE_TEST_IMAGE         the container's image
+SECRETSTORE_TEST_CURSOR        set to anything: all statements go by psycopg's cursor, see tests/conftest.py
 SECRETSTORE_TEST_POOLER        `pgbouncer`: the databases of the tests are reached through a real PgBouncer in transaction
                                mode (`pooler.py`); for tests/e2e.  What makes and drops databases, and what looks from
                                outside at what the server does (`raw`), goes direct.  So do, by their nature: the
