@@ -1,6 +1,7 @@
 """Connections of a pool, lent for one statement each."""
 
 import os
+import time
 
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
@@ -8,7 +9,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 from secretstore.orm import wire
 
 # Of a pool of ten, and ten more.
-KEPT_CONNECTIONS = 5
+KEPT_CONNECTIONS = 10
+_FRESH_SECONDS = 1.0
 
 
 class Lender:
@@ -21,7 +23,7 @@ class Lender:
     def __init__(self, engine: Engine, *, keeps: int = 0) -> None:
         self.engine = engine
         self._keeps = keeps
-        self._kept: list[PoolProxiedConnection] = []
+        self._kept: list[tuple[PoolProxiedConnection, float]] = []
         self._process_id = os.getpid()
 
     def take(self) -> PoolProxiedConnection:
@@ -31,10 +33,11 @@ class Lender:
             self._process_id, self._kept = os.getpid(), []
         while self._kept:
             try:
-                lent = self._kept.pop()
+                lent, given_back = self._kept.pop()
             except IndexError:  # another thread was faster
                 break
-            if not wire.is_closed_by_server(lent.driver_connection):
+            # Looking takes longer than all else here, and what is lost within a moment is read again by the client.
+            if time.monotonic() - given_back < _FRESH_SECONDS or not wire.is_closed_by_server(lent.driver_connection):
                 return lent
             lent.invalidate()
             lent.close()
@@ -45,7 +48,7 @@ class Lender:
         if not wire.is_free(lent.driver_connection):
             lent.invalidate()
         elif len(self._kept) < self._keeps:
-            self._kept.append(lent)
+            self._kept.append((lent, time.monotonic()))
             return
         lent.close()
 
@@ -53,4 +56,4 @@ class Lender:
         """Bring back to the pool what is kept, and keep nothing more."""
         self._keeps = 0
         while self._kept:
-            self._kept.pop().close()
+            self._kept.pop()[0].close()

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -235,34 +237,57 @@ def test_a_table_that_changes_under_a_prepared_statement(
     assert store.get_secret("a") == 1
 
 
-def test_whoever_observes_sees_every_statement(
-    database_url: str, keyring: KeyRing, monkeypatch: pytest.MonkeyPatch, went_by_wire: list[str]
-) -> None:
-    """Listeners to SQLAlchemy's events, `echo`, and the switch: then everything goes by SQLAlchemy."""
-    monkeypatch.undo()
-    by_wire: list[str] = []
-    fetch = wire.fetch
+OBSERVED = """
+import logging, sys
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+from secretstore import KeyRing, SecretClient
+from secretstore.orm import wire
+from secretstore.orm.engines import make_engine
 
-    def record(lent: Any, statement: Any, values: Any, *, prepared: bool) -> list[Any]:
-        by_wire.append("")
-        return fetch(lent, statement, values, prepared=prepared)
+url, keys = sys.argv[1:]
+by_wire, fetch = [], wire.fetch
 
-    monkeypatch.setattr(wire, "fetch", record)
-    seen: list[str] = []
-    engine = make_engine(database_url)
-    event.listen(engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
-    SecretClient(engine, keyring).set_secret("a", 1)
-    SecretClient(engine, keyring).get_secret("a")
+def record(*arguments, **options):
+    by_wire.append(1)
+    return fetch(*arguments, **options)
+
+wire.fetch = record
+
+def went_by_wire(engine):
+    by_wire.clear()
+    store = SecretClient(engine, KeyRing.from_text(keys))
+    store.set_secret("a", 1)
+    assert store.get_secret("a") == 1
+    with Session(engine) as session:
+        assert store.bind(session).get_secret("a") == 1
     engine.dispose()
-    for other in (
-        make_engine(database_url, libpq=False),
-        make_engine(database_url, libpq=False, prepared_statements=True),
-    ):
-        assert SecretClient(other, keyring).get_secret("a") == 1
-        other.dispose()
+    return len(by_wire) > 0
 
-    assert by_wire == []
-    assert any("secret_store.value" in statement and statement.startswith("SELECT") for statement in seen)
+listened, echoing = make_engine(url), make_engine(url)
+seen = []
+event.listen(listened, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
+echoing.echo = True
+print(went_by_wire(make_engine(url)), went_by_wire(make_engine(url, prepared_statements=True)))
+print(went_by_wire(listened), went_by_wire(echoing), went_by_wire(make_engine(url, libpq=False)))
+print(went_by_wire(make_engine(url, libpq=False, prepared_statements=True)))
+print(went_by_wire(make_engine(url).execution_options(schema_translate_map={"secretstore": "secretstore"})))
+print(sum("INSERT INTO secretstore.secret_store" in statement for statement in seen))
+print(sum(statement.startswith("SELECT secretstore.secret_store.key") for statement in seen))
+"""
+
+
+def test_whoever_observes_sees_every_statement(database_url: str, master_key: str) -> None:
+    """Listeners to SQLAlchemy's events, `echo`, other names of schemas, and the switch: then everything goes by SQLAlchemy."""
+    command = [sys.executable, "-c", OBSERVED, database_url, master_key]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    told = [line for line in done.stdout.splitlines() if "INFO" not in line and not line.startswith(("FROM", "WHERE"))]
+
+    assert done.returncode == 0, done.stderr
+    assert [line for line in told if set(line.split()) <= {"True", "False", "1", "2"}] == [
+        *("True True", "False False False", "False", "False"),
+        *("1", "2"),
+    ]
 
 
 def test_what_does_not_fit_goes_by_the_cursor(wired: Engine, keyring: KeyRing, went_by_wire: list[str]) -> None:
