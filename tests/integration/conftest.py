@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Engine
 
-from secretstore import KeyRing
+from secretstore import KeyRing, SecretClient
 from secretstore.crypto.local import generate_master_key
+from tests.support.caches import BY_HEARTBEAT, BY_NOTICE, opened
 from tests.support.faces import KINDS, Face, open_face
+from tests.support.server import Server
 
 
 @pytest.fixture(params=KINDS)
@@ -27,3 +30,25 @@ def service(request: pytest.FixtureRequest, database_url: str, keyring: KeyRing)
 def wrong_keyring() -> KeyRing:
     """A key ring whose one key has the right id and the wrong bytes."""
     return KeyRing.from_text(generate_master_key("test"))
+
+
+@pytest.fixture
+def listen_url(server: Server, database: str) -> str:
+    """A way to the database whose connections can be told from others."""
+    return server.url(database, application_name="direct")
+
+
+@pytest.fixture
+def cached(engine: Engine, keyring: KeyRing, listen_url: str) -> Iterator[SecretClient]:
+    """A client whose cache lets go by notices only."""
+    client = opened(engine, keyring, BY_NOTICE, listen_url=listen_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def polled(engine: Engine, keyring: KeyRing) -> Iterator[SecretClient]:
+    """A client whose cache asks the record of changes again and again."""
+    client = opened(engine, keyring, BY_HEARTBEAT)
+    yield client
+    client.close()

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from secretstore import CacheConfig, KeyRing, SecretClient, StoreUnavailableError
 from secretstore.crypto.local import LocalMasterKey
 from secretstore.orm.engines import make_engine
-from tests.integration.test_cache import BY_HEARTBEAT, statistics, until, warm
+from tests.support.caches import BY_HEARTBEAT, statistics, until, warm
 from tests.support.gate import open_gate
 from tests.support.server import Server
 from tests.support.threads import DEADLINE_SECONDS
