@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, Executable, event
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import PoolProxiedConnection
 
 import secretstore
 from secretstore import KeyRing, SecretClient, migrate
@@ -58,10 +57,10 @@ def sent_statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         sent.append(statement)
 
     def record_and_fetch(
-        lent: PoolProxiedConnection, statement: Executable, values: Mapping[str, Any], *, prepared: bool
+        driver: Any, statement: Executable, values: Mapping[str, Any], *, kept: dict[Any, Any] | None
     ) -> list[Any]:
         sent.append(wire.compile_once(statement).sql.decode())
-        return fetch(lent, statement, values, prepared=prepared)
+        return fetch(driver, statement, values, kept=kept)
 
     if not os.environ.get("SECRETSTORE_TEST_CURSOR"):
         monkeypatch.setattr(execute, "is_listened_to", lambda _: False)

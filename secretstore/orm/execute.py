@@ -28,32 +28,22 @@ def fetch(session: Session, statement: Executable, values: Mapping[str, object])
     try:
         connection = _connection_of(session)
         prepared = may_prepare(connection)
-        if prepared is None or not _is_ready(connection.connection.driver_connection):
-            return connection.execute(statement, statements.parameters(**values)).all()
-        return _fetch_by_wire(connection, statement, values, prepared=prepared)
+        if prepared is not None:
+            lent = connection.connection
+            status = wire.status_of(driver := lent.driver_connection)
+            if status == wire.IN_TRANSACTION or (status == wire.IDLE and wire.begins_plainly(driver)):
+                try:
+                    if status == wire.IDLE:
+                        wire.begin(driver)
+                    return wire.fetch(driver, statement, values, kept=lent.info if prepared else None)
+                except BaseException as error:
+                    if not isinstance(error, Exception) or wire.is_lost(driver):
+                        connection.invalidate()
+                    raise
+        return connection.execute(statement, statements.parameters(**values)).all()
     except _THEIRS:
         with translated():
             raise
-
-
-def _is_ready(driver: Any) -> bool:  # whatever drives a connection
-    status = wire.status_of(driver)
-    return status == wire.IN_TRANSACTION or (status == wire.IDLE and wire.begins_plainly(driver))
-
-
-def _fetch_by_wire(
-    connection: Connection, statement: Executable, values: Mapping[str, object], *, prepared: bool
-) -> Sequence[Any]:
-    lent = connection.connection
-    driver: Any = lent.driver_connection  # it was found to be of psycopg
-    try:
-        if driver.pgconn.transaction_status == wire.IDLE:
-            wire.begin(driver)
-        return wire.fetch(lent, statement, values, prepared=prepared)
-    except BaseException as error:
-        if not isinstance(error, Exception) or wire.is_lost(driver):
-            connection.invalidate()
-        raise
 
 
 def fetch_outside(lender: Lender, statement: Executable, values: Mapping[str, object]) -> Sequence[Any]:
@@ -64,8 +54,8 @@ def fetch_outside(lender: Lender, statement: Executable, values: Mapping[str, ob
         if prepared is not None:
             lent = lender.take()
             try:
-                if wire.is_free(lent.driver_connection):
-                    return wire.fetch(lent, statement, values, prepared=prepared)
+                if wire.is_free(driver := lent.driver_connection):
+                    return wire.fetch(driver, statement, values, kept=lent.info if prepared else None)
             finally:
                 lender.give_back(lent)
         with engine.begin() as connection:

@@ -55,7 +55,6 @@ from psycopg.generators import execute as answer_of
 from pydantic_core import from_json
 from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Executable, Integer, Text, Uuid
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.types import TypeEngine
 from sqlalchemy.util import await_only
 
@@ -159,18 +158,21 @@ def _is_readable(socket: int) -> bool:
 
 
 def fetch(
-    lent: PoolProxiedConnection, statement: Executable, values: Mapping[str, Any], *, prepared: bool
+    driver: Any,  # of psycopg
+    statement: Executable,
+    values: Mapping[str, Any],
+    *,
+    kept: dict[Any, Any] | None,
 ) -> list[Any]:
     """Return the rows of a statement; raises psycopg's errors without their words.
 
-    The connection has to be found fit before.  Statements are prepared only where psycopg prepares none itself: it drops
-    all of a connection together with its own.
+    The connection has to be found fit before.  `kept` lives as long as the connection and knows what is prepared on it;
+    without it nothing is prepared, nor where psycopg itself prepares: it drops all of a connection together with its own.
     """
-    driver: Any = lent.driver_connection  # it was found to be of psycopg
     compiled = compile_once(statement)
     encoded = compiled.encode(values)
-    if prepared and driver.prepare_threshold is None:
-        result = _fetch_prepared(driver, _kept_of(lent), compiled, encoded)
+    if kept is not None and driver.prepare_threshold is None:
+        result = _fetch_prepared(driver, kept.get(_KEPT) or kept.setdefault(_KEPT, _Kept()), compiled, encoded)
     else:
         result = _fetch_unnamed(driver, compiled, encoded)
     return _rows(driver, compiled, result)
@@ -227,13 +229,6 @@ class _Kept:
         """Prepare all anew, under other names: the old ones may still be there."""
         self.names.clear()
         self.generation += 1
-
-
-def _kept_of(lent: PoolProxiedConnection) -> _Kept:
-    kept = lent.info.get(_KEPT)
-    if kept is None:
-        kept = lent.info[_KEPT] = _Kept()
-    return cast("_Kept", kept)
 
 
 def _exchange(driver: Driver, send: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> pq.abc.PGresult:

@@ -50,9 +50,9 @@ def went_by_wire(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     fetch = wire.fetch
 
-    def record(lent: Any, statement: Any, values: Any, *, prepared: bool) -> list[Any]:
+    def record(driver: Any, statement: Any, values: Any, *, kept: Any) -> list[Any]:
         sent.append(wire.compile_once(statement).sql.decode())
-        return fetch(lent, statement, values, prepared=prepared)
+        return fetch(driver, statement, values, kept=kept)
 
     monkeypatch.setattr(wire, "fetch", record)
     return sent
