@@ -1,10 +1,12 @@
-"""Your application's secrets in the PostgreSQL that you already run."""
+"""Your application's secrets in the PostgreSQL that you already run.
 
-from secretstore.cache import CacheConfig, CacheStatistics
-from secretstore.client import AsyncSecretClient, PastSecretClient, SecretClient
-from secretstore.connect import connect, connect_async
-from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference, SecretInfo, VersionInfo
+What is imported from here is loaded when it is first asked for: whoever only catches an error waits for no driver.
+"""
+
+import importlib
+import sys
+import typing
+
 from secretstore.errors import (
     ConfigurationError,
     DecryptionError,
@@ -21,9 +23,27 @@ from secretstore.errors import (
     VersionConflictError,
     VersionGoneError,
 )
-from secretstore.orm.models import SecretStore
-from secretstore.orm.repository import SecretRepository
-from secretstore.service import AsyncPastSecrets, AsyncSecretService, PastSecrets, SecretService
+
+if typing.TYPE_CHECKING:
+    from secretstore.cache import CacheConfig, CacheStatistics
+    from secretstore.client.asynchronous import AsyncSecretClient
+    from secretstore.client.methods import PastSecretClient
+    from secretstore.client.synchronous import SecretClient
+    from secretstore.connecting import connect, connect_async
+    from secretstore.crypto.keyring import KeyRing
+    from secretstore.domain.records import (
+        Change,
+        ExportedSecret,
+        Restoration,
+        SecretDifference,
+        SecretInfo,
+        VersionInfo,
+    )
+    from secretstore.orm.models import SecretStore
+    from secretstore.orm.repository import SecretRepository
+    from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
+    from secretstore.service.reading import PastSecrets
+    from secretstore.service.synchronous import SecretService
 
 __all__ = [
     "AsyncPastSecrets",
@@ -62,7 +82,44 @@ __all__ = [
     "connect_async",
 ]
 
-# Tracebacks and documentation then show the address that people import from, not the file.
+_PLACES = {
+    "AsyncPastSecrets": "secretstore.service.asynchronous",
+    "AsyncSecretClient": "secretstore.client.asynchronous",
+    "AsyncSecretService": "secretstore.service.asynchronous",
+    "CacheConfig": "secretstore.cache.config",
+    "CacheStatistics": "secretstore.cache.config",
+    "Change": "secretstore.domain.records",
+    "ExportedSecret": "secretstore.domain.records",
+    "KeyRing": "secretstore.crypto.keyring",
+    "PastSecretClient": "secretstore.client.methods",
+    "PastSecrets": "secretstore.service.reading",
+    "Restoration": "secretstore.domain.records",
+    "SecretClient": "secretstore.client.synchronous",
+    "SecretDifference": "secretstore.domain.records",
+    "SecretInfo": "secretstore.domain.records",
+    "SecretRepository": "secretstore.orm.repository",
+    "SecretService": "secretstore.service.synchronous",
+    "SecretStore": "secretstore.orm.models",
+    "VersionInfo": "secretstore.domain.records",
+    "connect": "secretstore.connecting",
+    "connect_async": "secretstore.connecting",
+}
+
+# Tracebacks and documentation then show the address that people import from, not the file; what is loaded later says so itself.
 for _name in __all__:
-    globals()[_name].__module__ = __name__
+    if _name not in _PLACES:
+        globals()[_name].__module__ = __name__
 del _name
+
+# Type checkers would take any name for one of ours.
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        found = globals()[name] = getattr(importlib.import_module(_PLACES[name]), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

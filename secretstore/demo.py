@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from secretstore import migrate
-from secretstore.client import SecretClient
+from secretstore.client.synchronous import SecretClient
 from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine

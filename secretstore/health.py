@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore import migrate
-from secretstore.connect import keyring_of, open_database
+from secretstore.connecting import keyring_of, open_database
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.key_records import StoredDataKey
 from secretstore.errors import ConfigurationError, MasterKeyError, SchemaOutOfDateError, SecretStoreError

@@ -16,6 +16,8 @@ class CacheConfig:
     The record of changes is asked every `heartbeat_seconds`.
     """
 
+    __module__ = "secretstore"
+
     max_entries: int = 10_000
     max_bytes: int = 64 * 1024 * 1024
     ttl_seconds: float = 300.0
@@ -36,6 +38,8 @@ class CacheStatistics:
     `stale` says that for `max_stale_seconds` nothing was found to be unchanged, so that what is served was read a moment
     ago or not at all.  `listening` says that notices of changes arrive.
     """
+
+    __module__ = "secretstore"
 
     hits: int
     misses: int

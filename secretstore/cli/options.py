@@ -9,7 +9,7 @@ import typer
 from secretstore import SecretClient, connect
 from secretstore.cli import output
 from secretstore.cli.output import Format
-from secretstore.connect import open_database
+from secretstore.connecting import open_database
 from secretstore.embedded import SCHEME, EmbeddedFolder
 from secretstore.orm.engines import make_engine
 from secretstore.settings import Settings, load_settings

@@ -1,7 +1,1 @@
-"""The stand-alone faces."""
-
-from secretstore.client.asynchronous import AsyncSecretClient
-from secretstore.client.methods import PastSecretClient
-from secretstore.client.synchronous import SecretClient
-
-__all__ = ["AsyncSecretClient", "PastSecretClient", "SecretClient"]
+"""The stand-alone faces; each is imported from its own file, so that who blocks never loads what awaits."""

@@ -7,15 +7,14 @@ from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
 from secretstore.cache import CacheConfig, CacheStatistics
-from secretstore.cache.clients import AsyncClientCache
-from secretstore.client.keys import AsyncKeys, unseen
+from secretstore.client.keys import AsyncKeys
 from secretstore.client.notifying import AsyncNotifier
 from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
@@ -29,19 +28,21 @@ from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
 from secretstore.orm.listening import listening_async
 from secretstore.orm.reads import Page
 from secretstore.orm.translate import translated
-from secretstore.service import AsyncSecretService, SecretService, applying
-from secretstore.service.applying import OnProgress
-from secretstore.service.asynchronous import AsyncSecretMethods
+from secretstore.service import applying
+from secretstore.service.asynchronous import AsyncSecretMethods, AsyncSecretService
 from secretstore.service.changes import ChangeReader
 from secretstore.service.checks import checked_seconds, checked_time, parse_page
 from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
-from secretstore.service.flows import Flow, InTransaction, Outside
+from secretstore.service.flows import Flow, InTransaction, OnProgress, Outside, unseen
 from secretstore.service.keeping import Found, find_to_keep
 from secretstore.service.reading import SecretReader
-from secretstore.service.synchronous import Notify
+from secretstore.service.synchronous import Notify, SecretService
 from secretstore.service.typed import MAX_VALUE_BYTES
+
+if TYPE_CHECKING:
+    from secretstore.cache.clients import AsyncClientCache
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -52,6 +53,8 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     `secretstore.connect_async` makes one.  The methods are those of `SecretService`, awaited.
     """
+
+    __module__ = "secretstore"
 
     def __init__(  # noqa: PLR0913 - options, by keyword
         self,
@@ -69,10 +72,7 @@ class AsyncSecretClient(AsyncSecretMethods):
     ) -> None:
         self.engine = engine
         self._notifier = AsyncNotifier(engine) if notify == "after_commit" else None
-        self._cache: AsyncClientCache | None = None
-        if cache is not None:
-            listen_engine = engine if listen_url is None else make_async_engine(listen_url)
-            self._cache = AsyncClientCache(cache, engine, listen_engine)
+        self._cache = None if cache is None else _make_cache(cache, engine, listen_url)
         tell = told(
             None if self._cache is None else self._cache.let_go,
             None if self._notifier is None else self._notifier.add,
@@ -318,3 +318,9 @@ class AsyncSecretClient(AsyncSecretMethods):
     async def _step(self, step: InTransaction) -> Any:  # the flow knows what its own step returns
         # Whether a step was committed cannot be asked, and it may be one that must not run twice.
         return await self._transact(self._options.step(step.do, is_repeatable=False), self.engine)
+
+
+def _make_cache(config: CacheConfig, engine: AsyncEngine, listen_url: str | None) -> "AsyncClientCache":
+    from secretstore.cache.clients import AsyncClientCache  # noqa: PLC0415 - most clients have none
+
+    return AsyncClientCache(config, engine, engine if listen_url is None else make_async_engine(listen_url))

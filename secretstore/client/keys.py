@@ -7,8 +7,7 @@ from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.key_records import DataKeyInfo, MasterKeyInfo, Reencryption
 from secretstore.domain.names import Namespace
 from secretstore.service import master_keys, rotation
-from secretstore.service.flows import Flow
-from secretstore.service.rotation import OnProgress
+from secretstore.service.flows import Flow, OnProgress, unseen
 
 T = TypeVar("T")
 
@@ -25,10 +24,6 @@ class AsyncDriver(Protocol):
 
     def __call__(self, flow: Flow[T]) -> Awaitable[T]:
         """Return what the flow returns."""
-
-
-def unseen(*_: int) -> None:
-    """Nobody looks at the progress."""
 
 
 class Keys:

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from secretstore.domain.records import SecretInfo, VersionInfo
-from secretstore.service import SecretService
 from secretstore.service.checks import checked_time, kept
 from secretstore.service.keeping import Found
 from secretstore.service.reading import PastSecrets, SecretReader
+from secretstore.service.synchronous import SecretService
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -119,6 +119,8 @@ class LendingReader(ABC):
 
 class PastSecretClient(LendingReader):
     """As `PastSecrets`, each call in a transaction of its own."""
+
+    __module__ = "secretstore"
 
     def __init__(self, run: Run, moment: datetime) -> None:
         self._service_run = run

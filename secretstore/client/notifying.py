@@ -12,15 +12,18 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from secretstore.domain.names import Key, Namespace
 from secretstore.orm import event_statements, statements
 from secretstore.orm.event_repository import CHANNEL
 from secretstore.service.committed import Changed
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _BETWEEN_SECONDS = 0.005
 # A thread that has nothing to do ends after so long, and the next change starts another one.
@@ -127,7 +130,7 @@ class _Work:
 class AsyncNotifier:
     """As `Notifier`, from a task of the loop that lasts as long as there is something to tell."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: "AsyncEngine") -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._gathered = Gathered()
         self._task: asyncio.Task[None] | None = None

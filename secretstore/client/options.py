@@ -13,11 +13,10 @@ from secretstore.errors import SecretStoreError, StoreUnavailableError
 from secretstore.orm.lending import Lender
 from secretstore.orm.reads import PooledReads
 from secretstore.orm.repository import SecretRepository
-from secretstore.service import SecretService
 from secretstore.service.committed import Changed, OnChange, after_commit
 from secretstore.service.data_keys import DataKeyFinder, PatientKeyRing
 from secretstore.service.reading import SecretReader
-from secretstore.service.synchronous import Notify
+from secretstore.service.synchronous import Notify, SecretService
 
 T = TypeVar("T")
 P = ParamSpec("P")

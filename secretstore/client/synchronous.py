@@ -7,39 +7,37 @@ from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore.cache import CacheConfig, CacheStatistics
-from secretstore.cache.clients import ClientCache
-from secretstore.client.keys import Keys, unseen
 from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
 from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
-from secretstore.client.watching import watch
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine
 from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
-from secretstore.orm.listening import listening
 from secretstore.orm.translate import translated
-from secretstore.service import SecretService, applying
-from secretstore.service.applying import OnProgress
 from secretstore.service.changes import ChangeReader
 from secretstore.service.checks import checked_seconds, checked_time, parse_page
-from secretstore.service.collecting import Collection, Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
-from secretstore.service.flows import Flow, InTransaction, Outside
+from secretstore.service.flows import Flow, InTransaction, OnProgress, Outside, unseen
 from secretstore.service.keeping import Found, find_to_keep
 from secretstore.service.reading import SecretReader
-from secretstore.service.synchronous import Notify
+from secretstore.service.synchronous import Notify, SecretService
 from secretstore.service.typed import MAX_VALUE_BYTES
+
+if TYPE_CHECKING:
+    from secretstore.cache.clients import ClientCache
+    from secretstore.client.keys import Keys
+    from secretstore.service.collecting import Collection
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -50,6 +48,8 @@ class SecretClient(SecretMethods):
 
     `secretstore.connect` makes one.  The methods are those of `SecretService`.
     """
+
+    __module__ = "secretstore"
 
     def __init__(  # noqa: PLR0913 - options, by keyword
         self,
@@ -67,10 +67,7 @@ class SecretClient(SecretMethods):
     ) -> None:
         self.engine = engine
         self._notifier = Notifier(engine) if notify == "after_commit" else None
-        self._cache: ClientCache | None = None
-        if cache is not None:
-            listen_engine = engine if listen_url is None else make_engine(listen_url)
-            self._cache = ClientCache(cache, engine, listen_engine)
+        self._cache = None if cache is None else _make_cache(cache, engine, listen_url)
         tell = told(
             None if self._cache is None else self._cache.let_go,
             None if self._notifier is None else self._notifier.add,
@@ -97,8 +94,10 @@ class SecretClient(SecretMethods):
         return sibling
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> "Keys":
         """The keys of the store, to be listed, checked and changed."""
+        from secretstore.client.keys import Keys  # noqa: PLC0415 - the business of few
+
         return Keys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
 
     def gc(
@@ -107,12 +106,14 @@ class SecretClient(SecretMethods):
         deleted_for: timedelta = timedelta(days=30),
         dry_run: bool = False,
         on_progress: Callable[[int], object] = unseen,
-    ) -> Collection:
+    ) -> "Collection":
         """Purge secrets that were deleted or expired so long ago, and prune what is beyond a limit of versions.
 
         Danger: what is purged or pruned is gone for good.  Works through the namespace in pages, each a transaction of
         its own, so that it can be broken off and begun again.  `on_progress` is told how much is done.
         """
+        from secretstore.service.collecting import Collector  # noqa: PLC0415 - the business of few
+
         collector = Collector(
             self._options.parsed_namespace,
             self._options.actor,
@@ -135,6 +136,8 @@ class SecretClient(SecretMethods):
         A secret without labels keeps those that it has.  With `prune`, other secrets with that prefix are deleted.  With
         `dry_run` nothing is written.  `on_progress` is told how many are done, and of how many.
         """
+        from secretstore.service import applying  # noqa: PLC0415 - the business of few
+
         return self._run(applying.import_secrets, list(secrets), prune=prune, dry_run=dry_run, on_progress=on_progress)
 
     def restore(
@@ -151,6 +154,8 @@ class SecretClient(SecretMethods):
         With `prune` those that were not there then are deleted.  With `dry_run` nothing is written.  Values that are gone
         by now, or have expired since, are left out and named in the answer.
         """
+        from secretstore.service import applying  # noqa: PLC0415 - ditto
+
         return self._run(applying.restore, moment, prefix, prune=prune, dry_run=dry_run, on_progress=on_progress)
 
     def export_secrets(self, prefix: str = "", *, at: datetime | None = None) -> Generator[ExportedSecret, None, None]:
@@ -205,6 +210,9 @@ class SecretClient(SecretMethods):
         `poll_seconds`.  Needs the right to number changes (`UPDATE` of `change_event`).  A database that stays away for
         more than a minute is a `StoreUnavailableError`.
         """
+        from secretstore.client.watching import watch  # noqa: PLC0415 - the business of few
+        from secretstore.orm.listening import listening  # noqa: PLC0415 - ditto
+
         namespace = self._options.parsed_namespace
         reader = ChangeReader(namespace, parse_prefix(prefix))
         with listening(self.engine, namespace) as listener:
@@ -316,3 +324,9 @@ class SecretClient(SecretMethods):
     def _step(self, step: InTransaction) -> Any:  # the flow knows what its own step returns
         # Whether a step was committed cannot be asked, and it may be one that must not run twice.
         return self._transact(self._options.step(step.do, is_repeatable=False), self.engine)
+
+
+def _make_cache(config: CacheConfig, engine: Engine, listen_url: str | None) -> "ClientCache":
+    from secretstore.cache.clients import ClientCache  # noqa: PLC0415 - most clients have none
+
+    return ClientCache(config, engine, engine if listen_url is None else make_engine(listen_url))

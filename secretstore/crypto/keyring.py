@@ -51,6 +51,8 @@ class KeyRing:
     reached, data keys that were opened before go on being used.  Safe to use from many threads.
     """
 
+    __module__ = "secretstore"
+
     def __init__(
         self,
         *master_keys: MasterKey,

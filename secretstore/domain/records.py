@@ -13,6 +13,8 @@ class SecretInfo:
     `updated_at` is the time of the last change of any kind, and `created_at` that of the first version.
     """
 
+    __module__ = "secretstore"
+
     namespace: str
     key: str
     version: int
@@ -28,6 +30,8 @@ class SecretInfo:
 class VersionInfo:
     """What is known of a version without its value, and the labels that it had last; a destroyed one has no value."""
 
+    __module__ = "secretstore"
+
     namespace: str
     key: str
     version: int
@@ -42,6 +46,8 @@ class VersionInfo:
 class ExportedSecret:
     """A secret with its value and what goes with it; labels are None where nothing is said of them, nor of expiry."""
 
+    __module__ = "secretstore"
+
     key: str
     value: Any = field(repr=False)
     labels: Mapping[str, str] | None = None
@@ -54,6 +60,8 @@ class SecretDifference:
 
     `extra` secrets are those of which nothing is said; they are deleted only where that is asked for, and then `deleted`.
     """
+
+    __module__ = "secretstore"
 
     key: str
     kind: Literal["added", "changed", "labels", "unchanged", "extra", "deleted"]
@@ -68,6 +76,8 @@ class Restoration:
     The values of `gone` ones were pruned, destroyed or purged since; those of `expired` ones have expired since.
     """
 
+    __module__ = "secretstore"
+
     differences: tuple[SecretDifference, ...]
     gone: tuple[str, ...]
     expired: tuple[str, ...]
@@ -81,6 +91,8 @@ class Change:
     `labels`, `delete`, `undelete`, `destroy` or `purge`; `version` is the version that was written or destroyed, or else
     the last one.
     """
+
+    __module__ = "secretstore"
 
     seq: int
     namespace: str

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 from sqlalchemy import ColumnElement, Connection, Text, case, cast, column, func, literal, literal_column, select, text
 from sqlalchemy import table as table_of
 
-from secretstore.client import SecretClient
+from secretstore.client.synchronous import SecretClient
 from secretstore.crypto.aead import KEY_BYTES, NONCE_BYTES, TAG_BYTES, Aead, SealFailed
 from secretstore.domain.names import parse_prefix
 from secretstore.errors import (
@@ -37,8 +37,8 @@ from secretstore.errors import (
 from secretstore.orm.engines import make_engine
 from secretstore.orm.repository import Times
 from secretstore.orm.translate import translated
-from secretstore.service import SecretService
 from secretstore.service.importing import Incoming, Outcome, import_secrets, incoming
+from secretstore.service.synchronous import SecretService
 
 TABLE = "SecretStore"
 CHUNK_ROWS = 300

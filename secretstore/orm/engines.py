@@ -11,18 +11,20 @@ server that has gone without a word is found by TCP: after 60 seconds of silence
 
 import os
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DisconnectionError, InvalidatePoolError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
 from secretstore.errors import ConfigurationError
 from secretstore.orm import wire
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _DRIVER = "postgresql+psycopg"
 _CONNECT_TIMEOUT_SECONDS = 10
@@ -44,8 +46,10 @@ def make_engine(url: str, *, prepared_statements: bool = False, libpq: bool = Tr
     return engine
 
 
-def make_async_engine(url: str, *, prepared_statements: bool = False, libpq: bool = True) -> AsyncEngine:
+def make_async_engine(url: str, *, prepared_statements: bool = False, libpq: bool = True) -> "AsyncEngine":
     """Return an async engine for a libpq or SQLAlchemy URL, as `make_engine` does."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - who blocks does not wait for it
+
     engine = create_async_engine(f"{_DRIVER}://", **_options(url, prepared_statements=prepared_statements, libpq=libpq))
     _care_for(engine.sync_engine)
     return engine

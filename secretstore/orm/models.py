@@ -101,6 +101,8 @@ class SecretStore(Base):
     of the change, and no envelope that opens.
     """
 
+    __module__ = "secretstore"
+
     __tablename__ = "secret_store"
     __table_args__ = (
         ForeignKeyConstraint(["namespace", "data_key_id"], [DataKey.namespace, DataKey.id]),

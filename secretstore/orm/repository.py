@@ -143,6 +143,8 @@ class SecretRepository(SecretReads):
     connection, so entities that the session has loaded before do not change under the caller.
     """
 
+    __module__ = "secretstore"
+
     def __init__(self, session: Session, *, namespace: str = "default") -> None:
         self.session = session
         self.namespace: Namespace = parse_namespace(namespace)

@@ -1,7 +1,1 @@
-"""What the library does, on a session that belongs to the caller."""
-
-from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
-from secretstore.service.reading import PastSecrets
-from secretstore.service.synchronous import SecretService
-
-__all__ = ["AsyncPastSecrets", "AsyncSecretService", "PastSecrets", "SecretService"]
+"""What the library does, on a session that belongs to the caller; imported file by file, as `client` is."""

@@ -1,7 +1,7 @@
 """Makes secrets be as a file or the past has them: compares, and writes what differs, in the caller's transaction."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -13,10 +13,9 @@ from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.reads import Page, State
 from secretstore.service.checks import checked_expiry, checked_time
 from secretstore.service.exporting import open_states
+from secretstore.service.flows import OnProgress
 from secretstore.service.synchronous import NewValue, SecretService
 from secretstore.service.typed import from_json_as
-
-OnProgress = Callable[[int, int], object]
 
 _PAGE = 1000
 

@@ -134,6 +134,8 @@ class AsyncSecretReader(ABC):
 class AsyncPastSecrets(AsyncSecretReader):
     """As `PastSecrets`, awaited."""
 
+    __module__ = "secretstore"
+
     def __init__(self, run: AsyncRun, moment: datetime) -> None:
         self._service_run = run
         self._moment = moment
@@ -294,6 +296,8 @@ class AsyncSecretMethods(AsyncSecretReader):
 
 class AsyncSecretService(AsyncSecretMethods):
     """Secrets of one namespace on your `AsyncSession`, in your transaction; as `SecretService`, awaited."""
+
+    __module__ = "secretstore"
 
     def __init__(
         self,

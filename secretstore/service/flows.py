@@ -30,3 +30,9 @@ class Outside:
 Step: TypeAlias = InTransaction | Outside
 # What a flow is sent is what its step returned, and so it is of any type.
 Flow: TypeAlias = Generator[Step, Any, T]
+# Is told how much is done, and how much there is to do.
+OnProgress: TypeAlias = Callable[[int, int], object]
+
+
+def unseen(*_: int) -> None:
+    """Nobody looks at the progress."""

@@ -17,8 +17,7 @@ from secretstore.orm.key_repository import (
     list_data_keys_to_rewrap,
     list_master_key_uses,
 )
-from secretstore.service.flows import Flow, InTransaction, Outside
-from secretstore.service.rotation import OnProgress
+from secretstore.service.flows import Flow, InTransaction, OnProgress, Outside
 
 PAGE = 100
 

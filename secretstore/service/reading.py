@@ -202,6 +202,8 @@ class PastSecrets(SecretReader):
     because its version was pruned, destroyed or purged, is a `VersionGoneError`; it is listed and counted all the same.
     """
 
+    __module__ = "secretstore"
+
     def __init__(self, source: PastRepository, namespace: Namespace, data_keys: DataKeyFinder) -> None:
         super().__init__(source, namespace, data_keys)
         self._past = source

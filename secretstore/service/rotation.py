@@ -30,9 +30,8 @@ from secretstore.orm.key_repository import (
 )
 from secretstore.orm.key_statements import ValueTable
 from secretstore.orm.models import SecretStore, SecretVersion
-from secretstore.service.flows import Flow, InTransaction, Outside
+from secretstore.service.flows import Flow, InTransaction, OnProgress, Outside
 
-OnProgress = Callable[[int, int], object]
 PAGE = 200
 # Pages of large values have fewer rows, so that what is held at once does not grow with the size of values.
 PAGE_CHARACTERS = 4 * 1024 * 1024

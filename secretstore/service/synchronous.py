@@ -64,6 +64,8 @@ class SecretService(SecretReader):
     failed statement: roll it back.  Errors are those of `secretstore.errors`.
     """
 
+    __module__ = "secretstore"
+
     def __init__(
         self,
         repository: SecretRepository,

@@ -1,10 +1,11 @@
 """What `import secretstore` gives."""
 
-import importlib
 import inspect
+import pickle
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -22,11 +23,23 @@ def test_the_public_names_are_sorted_and_there() -> None:
 
 def test_no_other_public_name_lies_about() -> None:
     """What is importable from the top is what is promised, beside the rooms themselves."""
-    found = {
-        name for name, thing in vars(secretstore).items() if not name.startswith("_") and not inspect.ismodule(thing)
-    }
+    found = {name: getattr(secretstore, name) for name in dir(secretstore) if not name.startswith("_")}
 
-    assert found == set(secretstore.__all__)
+    assert {name for name, thing in found.items() if not inspect.ismodule(thing)} == set(secretstore.__all__)
+
+
+def test_all_names_can_be_imported_at_once() -> None:
+    """The star brings what is promised, and nothing else."""
+    found: dict[str, object] = {}
+    exec("from secretstore import *", found)
+
+    assert set(found) - {"__builtins__"} == set(secretstore.__all__)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    """Names that are loaded late are refused as any module refuses them."""
+    with pytest.raises(AttributeError, match="module 'secretstore' has no attribute 'secret'"):
+        secretstore.secret  # type: ignore[attr-defined]  # noqa: B018 - asking for it is the point
 
 
 @pytest.mark.parametrize("name", secretstore.__all__)
@@ -44,6 +57,12 @@ def test_a_public_name_says_what_it_is(name: str) -> None:
     assert (getattr(secretstore, name).__doc__ or "").strip()
 
 
+def test_what_the_ways_in_return_can_be_asked_at_run_time() -> None:
+    """Whoever wires programs by annotations finds the clients, though they are loaded late."""
+    assert get_type_hints(secretstore.connect)["return"] is secretstore.SecretClient
+    assert get_type_hints(secretstore.connect_async)["return"] is secretstore.AsyncSecretClient
+
+
 def test_every_error_is_public() -> None:
     """Whatever is raised can be caught by a name from the top."""
     assert set(errors.__all__) <= set(secretstore.__all__)
@@ -51,9 +70,7 @@ def test_every_error_is_public() -> None:
 
 def test_every_public_method_says_what_it_does() -> None:
     """Classes, too, are documented method by method."""
-    classes = [
-        thing for thing in vars(secretstore).values() if inspect.isclass(thing) and thing.__module__ == "secretstore"
-    ]
+    classes = [thing for name in secretstore.__all__ if inspect.isclass(thing := getattr(secretstore, name))]
     methods = [
         f"{kind.__name__}.{name}"
         for kind in classes
@@ -79,4 +96,5 @@ def test_the_version_is_that_of_the_distribution() -> None:
 def test_secrets_of_the_top_are_picklable_by_their_public_address() -> None:
     """A class is found again under the address that it shows."""
     for name in secretstore.__all__:
-        assert getattr(importlib.import_module("secretstore"), name) is getattr(secretstore, name)
+        thing = getattr(secretstore, name)
+        assert pickle.loads(pickle.dumps(thing)) is thing

@@ -3,18 +3,20 @@
 import asyncio
 from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import secretstore
 from secretstore.cache import CacheConfig
-from secretstore.client import AsyncSecretClient, SecretClient
+from secretstore.client.synchronous import SecretClient
 from secretstore.crypto.keyring import KeyRing
 from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
 from secretstore.errors import ConfigurationError, MasterKeyError
-from secretstore.keyrings import open_keyring
 from secretstore.orm.engines import make_async_engine, make_engine
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
-from secretstore.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from secretstore.settings import Settings
 
 
 def connect(  # noqa: PLR0913 - each is a setting
@@ -41,6 +43,8 @@ def connect(  # noqa: PLR0913 - each is a setting
     `listen_url` is a direct way to the same database, for notices of changes, where `url` goes through a pooler.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
     """
+    from secretstore.settings import load_settings  # noqa: PLC0415 - pydantic's settings are slow to load
+
     settings = load_settings(
         database_url=url,
         namespace=namespace,
@@ -85,8 +89,11 @@ async def connect_async(  # noqa: PLR0913 - ditto
     retry_seconds: float | None = None,
     cache: CacheConfig | Literal[False] | None = None,
     listen_url: str | None = None,
-) -> AsyncSecretClient:
+) -> "secretstore.AsyncSecretClient":
     """Return an async client; see `connect`."""
+    from secretstore.client.asynchronous import AsyncSecretClient  # noqa: PLC0415 - who blocks does not wait for it
+    from secretstore.settings import load_settings  # noqa: PLC0415 - as in `connect`
+
     settings = load_settings(
         database_url=url,
         namespace=namespace,
@@ -118,7 +125,7 @@ async def connect_async(  # noqa: PLR0913 - ditto
     )
 
 
-def _cache_of(settings: Settings, cache: CacheConfig | Literal[False] | None) -> CacheConfig | None:
+def _cache_of(settings: "Settings", cache: CacheConfig | Literal[False] | None) -> CacheConfig | None:
     if cache is not None:
         return cache or None
     if not settings.cache:
@@ -128,7 +135,7 @@ def _cache_of(settings: Settings, cache: CacheConfig | Literal[False] | None) ->
     return CacheConfig(**options, heartbeat_seconds=heartbeat)
 
 
-def _listen_url_of(settings: Settings) -> str | None:
+def _listen_url_of(settings: "Settings") -> str | None:
     return None if settings.listen_url is None else settings.listen_url.get_secret_value()
 
 
@@ -145,7 +152,7 @@ class Database:
             self.server.release()
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: "Settings") -> Database:
     """Return the database of the settings; starts and upgrades an embedded one.  Raises `ConfigurationError`."""
     if settings.database_url is None:
         raise ConfigurationError(
@@ -160,8 +167,10 @@ def open_database(settings: Settings) -> Database:
     return Database(server.url, server)
 
 
-def keyring_of(settings: Settings, database: Database) -> KeyRing:
+def keyring_of(settings: "Settings", database: Database) -> KeyRing:
     """Return the key ring of the settings, or the embedded server's own; otherwise raises `MasterKeyError`."""
+    from secretstore.keyrings import open_keyring  # noqa: PLC0415 - who brings a key ring needs none of the readers
+
     if settings.keys is not None:
         return open_keyring(settings.keys.get_secret_value())
     if database.server is not None:
@@ -172,7 +181,7 @@ def keyring_of(settings: Settings, database: Database) -> KeyRing:
     )
 
 
-def _open(settings: Settings, keyring: KeyRing | None) -> tuple[Database, KeyRing]:
+def _open(settings: "Settings", keyring: KeyRing | None) -> tuple[Database, KeyRing]:
     database = open_database(settings)
     try:
         return database, keyring or keyring_of(settings, database)
@@ -181,7 +190,7 @@ def _open(settings: Settings, keyring: KeyRing | None) -> tuple[Database, KeyRin
         raise
 
 
-def _engine_options(settings: Settings, database: Database) -> dict[str, bool]:
+def _engine_options(settings: "Settings", database: Database) -> dict[str, bool]:
     prepares = settings.prepared_statements
     if prepares is None:
         # Nothing stands between us and a server of our own.
@@ -201,3 +210,7 @@ def _upgrade(server: EmbeddedServer) -> None:
         raise
     finally:
         engine.dispose()
+
+
+# As people import them.
+connect.__module__ = connect_async.__module__ = "secretstore"
