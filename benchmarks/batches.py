@@ -6,7 +6,7 @@ from functools import partial
 
 import psycopg
 
-from benchmarks.clients import PREPARED, client, missing, raw
+from benchmarks.clients import PREPARED, client, raw
 from benchmarks.harness import Contest, Goal, Row, Side
 from benchmarks.stage import Stage
 from benchmarks.values import NAMESPACE, key_of, keys_of, value_of
@@ -28,7 +28,7 @@ def many_read(stage: Stage) -> Iterator[Contest]:
     """A thousand values in one call."""
     with client(stage, PREPARED) as store, raw(stage) as twin:
         sides = _reading("client.get_secrets", store.get_secrets), _reading("raw psycopg", twin.get_many)
-        yield Contest(sides, _one, stage.numbers, READ, max(3, stage.size.rounds // 2), remarks=missing(PREPARED))
+        yield Contest(sides, _one, stage.numbers, READ, max(3, stage.size.rounds // 2))
 
 
 def _reading(name: str, get_many: Callable[[list[str]], Mapping[str, object]]) -> Side:
@@ -75,7 +75,7 @@ def _writing(stage: Stage, prefix: str) -> Iterator[Contest]:
             side("the same without events", partial(twin.set_many, with_events=False)),
         )
         size = stage.size
-        remarks = missing(PREPARED) + (() if size.batch == BATCH else (f"{size.batch:,} secrets",))
+        remarks = () if size.batch == BATCH else (f"{size.batch:,} secrets",)
         yield Contest(sides, value_of, stage.numbers, size.batch, size.batch_rounds, remarks=remarks)
         if prefix:
             empty(reader.connection, prefix)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from benchmarks.clients import PREPARED, cache_options, client
+from benchmarks.clients import CACHED, PREPARED, client
 from benchmarks.harness import Contest, Goal, Row
 from benchmarks.reads import reading
 from benchmarks.stage import Stage
@@ -17,7 +17,7 @@ HOT = range(500)
 @contextmanager
 def plain(stage: Stage) -> Iterator[Contest]:
     """Values as `dict`."""
-    with client(stage, PREPARED | cache_options()) as store:
+    with client(stage, PREPARED | CACHED) as store:
         side = reading("client.get_secret", store.get_secret)
         yield Contest((side,), value_of, HOT, 10 * stage.size.operations, stage.size.rounds)
 
@@ -25,7 +25,7 @@ def plain(stage: Stage) -> Iterator[Contest]:
 @contextmanager
 def typed(stage: Stage) -> Iterator[Contest]:
     """Values as a pydantic model of six fields."""
-    with client(stage, PREPARED | cache_options()) as store:
+    with client(stage, PREPARED | CACHED) as store:
         side = reading("client.get_secret", lambda key: store.get_secret(key, Token))
         yield Contest((side,), _token, HOT, 10 * stage.size.operations, stage.size.rounds)
 
@@ -34,7 +34,7 @@ def typed(stage: Stage) -> Iterator[Contest]:
 def in_eight_threads(stage: Stage) -> Iterator[Contest]:
     """Eight threads, beside one that reads as much alone."""
     with ExitStack() as stack:
-        store = stack.enter_context(client(stage, PREPARED | cache_options()))
+        store = stack.enter_context(client(stage, PREPARED | CACHED))
         executor = stack.enter_context(executor_of(THREADS))
         sides = (
             in_threads(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from benchmarks.clients import PREPARED, client, missing
+from benchmarks.clients import PREPARED, client
 from benchmarks.harness import Contest, Goal, Row, Side
 from benchmarks.reads import reads
 from benchmarks.stage import Stage
@@ -26,7 +26,7 @@ def get(stage: Stage) -> Iterator[Contest]:
     """Single secrets of the largest table, of the smallest, and of the one between."""
     small, middle, large = stage.size.growth
     with _sides(stage, (large, small, middle), _getting) as sides:
-        yield reads(stage, *sides, expected=_itself, numbers=range(_READ), remarks=missing(PREPARED))
+        yield reads(stage, *sides, expected=_itself, numbers=range(_READ))
 
 
 def _getting(store: SecretClient, count: int) -> Side:
@@ -61,7 +61,7 @@ def last_page(stage: Stage) -> Iterator[Contest]:
 def _listing(stage: Stage, *, is_last: bool) -> Iterator[Contest]:
     _, middle, large = stage.size.growth
     with _sides(stage, (large, middle), partial(_listing_side, is_last=is_last)) as sides:
-        yield reads(stage, *sides, expected=_itself, numbers=range(10), operations=5, remarks=missing(PREPARED))
+        yield reads(stage, *sides, expected=_itself, numbers=range(10), operations=5)
 
 
 def _listing_side(store: SecretClient, count: int, *, is_last: bool) -> Side:

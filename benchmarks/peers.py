@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.orm.attributes import flag_modified
 
 from benchmarks import openbao
-from benchmarks.clients import PREPARED, client, missing, raw
+from benchmarks.clients import PREPARED, client, raw
 from benchmarks.harness import Contest, Row, Side
 from benchmarks.reads import reading
 from benchmarks.stage import Stage
@@ -179,7 +179,7 @@ def _answer(peer: Peer) -> Callable[[int], object]:
 def _contest(stage: Stage, sides: list[Side], threads: int = 1) -> Contest:
     operations = threads * stage.size.peer_operations
     rounds = max(3, stage.size.rounds // 2)
-    return Contest(tuple(sides), value_of, KEPT, operations, rounds, "anywhere", missing(PREPARED))
+    return Contest(tuple(sides), value_of, KEPT, operations, rounds, "anywhere")
 
 
 ROWS = (

@@ -9,7 +9,7 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from benchmarks.clients import PREPARED, async_client, client, missing, raw
+from benchmarks.clients import PREPARED, async_client, client, raw
 from benchmarks.harness import Contest, Goal, Row, Side
 from benchmarks.raw import RawAsyncStore
 from benchmarks.stage import MAIN, Stage
@@ -47,7 +47,7 @@ def cold(stage: Stage) -> Iterator[Contest]:
     """A client that prepares, beside one connection that does."""
     with client(stage, PREPARED) as store, raw(stage) as twin:
         sides = reading("client.get_secret", store.get_secret), reading("raw psycopg", twin.get)
-        yield reads(stage, *sides, remarks=missing(PREPARED))
+        yield reads(stage, *sides)
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def in_transaction(stage: Stage) -> Iterator[Contest]:
         raw(stage, autocommit=False) as twin,
     ):
         sides = reading("service.get_secret", store.bind(session).get_secret), reading("raw psycopg", twin.get)
-        yield reads(stage, *sides, remarks=missing(PREPARED))
+        yield reads(stage, *sides)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ async def _async_contest(stage: Stage, stack: AsyncExitStack, runner: asyncio.Ru
             return await twin.get(connection, key)
 
     ours, theirs = _in_tasks("client.get_secret", store.get_secret, runner), _in_tasks("raw psycopg", get, runner)
-    return reads(stage, ours, theirs, operations=TASKS * (stage.size.operations // 10), remarks=missing(PREPARED))
+    return reads(stage, ours, theirs, operations=TASKS * (stage.size.operations // 10))
 
 
 def _pool_like(stage: Stage, store: AsyncSecretClient) -> Any:  # its types depend on the connection's

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-from benchmarks.clients import PREPARED, Options, cache_options, client, missing, raw
+from benchmarks.clients import CACHED, PREPARED, Options, client, raw
 from benchmarks.harness import Contest, Goal, Row, Side
 from benchmarks.reads import reads
 from benchmarks.stage import Stage
@@ -70,7 +70,6 @@ def cold(stage: Stage) -> Iterator[Contest]:
             ),
             operations=THREADS * stage.size.operations,
             place="two cores",
-            remarks=missing(PREPARED),
         )
 
 
@@ -80,7 +79,7 @@ def writing_with_notices(stage: Stage) -> Iterator[Contest]:
     after_commit: Options = {"notify": "after_commit"}
     with ExitStack() as stack:
         executor = stack.enter_context(executor_of(THREADS))
-        telling = stack.enter_context(client(stage, PREPARED | after_commit | cache_options()))
+        telling = stack.enter_context(client(stage, PREPARED | after_commit | CACHED))
         silent = stack.enter_context(client(stage, PREPARED | {"notify": "off"}))
         exact = stack.enter_context(client(stage, PREPARED | {"notify": "transaction"}))
         yield reads(
@@ -90,7 +89,6 @@ def writing_with_notices(stage: Stage) -> Iterator[Contest]:
             _writing("notices with the commit", exact, executor),
             operations=THREADS * max(4, stage.size.operations // 10),
             place="two cores",
-            remarks=missing(PREPARED | after_commit),
         )
 
 

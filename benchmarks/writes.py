@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from benchmarks.clients import PREPARED, client, missing, raw
+from benchmarks.clients import PREPARED, client, raw
 from benchmarks.harness import Contest, Goal, Row, Side
 from benchmarks.reads import reads
 from benchmarks.stage import Stage
@@ -49,7 +49,6 @@ def committed(stage: Stage) -> Iterator[Contest]:
             stage,
             writing("client.set_secret", store.set_secret, reader.get),
             writing("raw psycopg", twin.set_and_commit, reader.get),
-            remarks=missing(PREPARED),
         )
 
 
@@ -84,7 +83,6 @@ def in_transaction(stage: Stage) -> Iterator[Contest]:
             stage,
             writing("service.set_secret", service.set_secret, read, begin),
             writing("raw psycopg", twin_set, read, begin),
-            remarks=missing(PREPARED),
         )
 
 

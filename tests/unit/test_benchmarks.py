@@ -88,7 +88,7 @@ def made() -> report.Report:
         outcomes=(
             outcome("get-cold", ("ours", 81.5), ("raw", 99.5), goal=Goal(0.9, "time")),
             outcome("cached-dict", ("ours", 3.25), goal=Goal(5, "µs")),
-            Outcome("cached-model", "title of cached-model", Goal(10, "µs"), remarks=("not in this build: x",)),
+            Outcome("cached-model", "title of cached-model", Goal(10, "µs"), remarks=("failed: x",)),
             outcome("peers-get", ("secretstore", 150.5), ("this & <that>", 1234.5)),
             outcome("peers-set", ("secretstore", 750.5), ("this & <that>", 4321.5)),
         ),
@@ -263,7 +263,7 @@ def test_the_figures_of_a_page_are_put_in_their_place_again_and_again(made: repo
     written = report.with_figures(page, made)
     assert (written[:7], written[-7:], "former" in written) == ("before\n", "\nafter\n", False)
     assert "| title of get-cold; a remark | ours: 81.5 µs | raw: 99.5 µs | 1.50 × (1.25–1.75) | ≤ 0.9 × |" in written
-    assert "| title of cached-model; not in this build: x |  |  | – | ≤ 10 µs |" in written
+    assert "| title of cached-model; failed: x |  |  | – | ≤ 10 µs |" in written
     assert "| title of peers-set | 750 | 4,322 |" in written
     assert report.with_figures(written, made) == written
 
