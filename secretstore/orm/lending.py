@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
@@ -47,13 +48,18 @@ class Lender:
         """Take a connection back; one that is not at rest is closed."""
         if not wire.is_free(lent.driver_connection):
             lent.invalidate()
-        elif len(self._kept) < self._keeps:
-            self._kept.append((lent, time.monotonic()))
+            lent.close()
             return
-        lent.close()
+        self._kept.append((lent, time.monotonic()))
+        self._let_go(self._keeps)
 
     def close(self) -> None:
         """Bring back to the pool what is kept, and keep nothing more."""
         self._keeps = 0
-        while self._kept:
-            self._kept.pop()[0].close()
+        self._let_go(0)
+
+    def _let_go(self, keeps: int) -> None:
+        # Many threads may be in here at once, and each sees to it that not too many are kept.
+        while len(self._kept) > keeps:
+            with suppress(IndexError):
+                self._kept.pop()[0].close()

@@ -1,0 +1,149 @@
+"""Connections that a client keeps in hand between its reads, and those that it does not."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import cast
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from secretstore import KeyRing, SecretClient
+from secretstore.orm import lending
+from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
+from tests.support.threads import run_together
+
+END_OTHERS = (
+    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+def lent_by(engine: Engine) -> int:
+    """How many connections of a pool are out."""
+    return cast("QueuePool", engine.pool).checkedout()
+
+
+def backend_of(lent: PoolProxiedConnection) -> int:
+    """The process of PostgreSQL behind a connection."""
+    driver = lent.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver.info.backend_pid
+
+
+@pytest.fixture
+def keeping(engine: Engine, keyring: KeyRing) -> Iterator[SecretClient]:
+    """A client that closes its engine, as those of `connect` do, and tries nothing again."""
+    client = SecretClient(engine, keyring, retry_seconds=0, on_close=lambda: None)
+    client.set_secret("a", 1)
+    assert client.get_secret("a") == 1
+    yield client
+    client.close()
+
+
+def test_a_connection_is_kept_between_reads(keeping: SecretClient, engine: Engine) -> None:
+    """One for one reader, of whatever namespace; closing brings it back, and then none is kept any more."""
+    assert lent_by(engine) == 1
+    keeping.namespace("other").get_secret("a")
+    assert lent_by(engine) == 1
+
+    keeping.close()
+    assert lent_by(engine) == 0
+    assert keeping.get_secret("a") == 1
+    assert lent_by(engine) == 0
+
+
+def test_no_more_are_kept_than_the_pool_can_do_without(keeping: SecretClient, engine: Engine) -> None:
+    """However many read at once, others find a connection."""
+    run_together(*[lambda: [keeping.get_secret("a") for _ in range(20)]] * (KEPT_CONNECTIONS + 5))
+
+    assert lent_by(engine) <= KEPT_CONNECTIONS
+    assert keeping.set_secret("a", 2).version == 2
+
+
+def test_a_client_on_your_engine_keeps_none(engine: Engine, keyring: KeyRing) -> None:
+    """Your pool is yours."""
+    store = SecretClient(engine, keyring)
+    store.set_secret("a", 1)
+    store.get_secret("a")
+
+    assert lent_by(engine) == 0
+
+
+def test_one_that_rested_and_was_closed_by_the_server_is_replaced(
+    keeping: SecretClient, raw: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is sent on it: nothing has to be tried again."""
+    monkeypatch.setattr(lending, "_FRESH_SECONDS", 0.0)
+    raw.execute(END_OTHERS)
+
+    assert keeping.get_secret("a") == 1
+
+
+def test_one_that_is_closed_within_a_moment_is_read_again(
+    engine: Engine, keyring: KeyRing, raw: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not looked at, and the client tries again."""
+    monkeypatch.setattr(lending, "_FRESH_SECONDS", 3600.0)
+    client = SecretClient(engine, keyring, on_close=lambda: None)
+    client.set_secret("a", 1)
+    client.get_secret("a")
+    raw.execute(END_OTHERS)
+
+    assert client.get_secret("a") == 1
+    client.close()
+
+
+def test_one_that_is_not_at_rest_is_closed(engine: Engine) -> None:
+    """Whatever was begun on it ends, and nobody goes on with it."""
+    lender = Lender(engine, keeps=1)
+    lent = lender.take()
+    first = backend_of(lent)
+    driver = lent.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    driver.execute("SELECT 1")
+    lender.give_back(lent)
+
+    lent = lender.take()
+    assert backend_of(lent) != first
+    second = backend_of(lent)
+    lender.give_back(lent)
+    lent = lender.take()
+    assert backend_of(lent) == second
+    lender.give_back(lent)
+    lender.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_child_keeps_its_own(keeping: SecretClient) -> None:
+    """After a fork what was kept is the parent's, which goes on using it."""
+    ours = backend_in_hand(keeping)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # A child that hangs ends by itself.
+        signal.alarm(60)
+        try:
+            told = [keeping.get_secret("a"), backend_in_hand(keeping)]
+            os.write(writing, json.dumps(told).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    value, theirs = json.loads(os.read(reading, 1000))
+    os.close(reading)
+    os.close(writing)
+
+    assert value == 1
+    assert theirs != ours
+    assert backend_in_hand(keeping) == ours
+    assert keeping.get_secret("a") == 1
+
+
+def backend_in_hand(client: SecretClient) -> int:
+    """The process behind the connection that a client uses next."""
+    lent = client._lender.take()
+    client._lender.give_back(lent)
+    return backend_of(lent)
