@@ -104,6 +104,11 @@ def test_the_first_statement_begins_a_transaction(
         session.rollback()
         assert service.get_secret("a") == 1
     assert len(went_by_wire) == 6
+    with Session(wired) as session:
+        store.bind(session).set_secret("a", 3)
+        assert store.get_secret("a") == 1
+        session.rollback()
+    assert store.get_secret("a") == 1
 
 
 def test_a_transaction_with_settings_is_begun_by_sqlalchemy(
@@ -220,6 +225,9 @@ def test_a_name_that_is_taken_is_no_failure(prepared: Engine, keyring: KeyRing) 
 
     assert store.get_secret("a") == 1
     assert store.get_secret("a") == 1
+    # Under another name it is prepared again.
+    with prepared.connect() as connection:
+        assert connection.exec_driver_sql(PREPARED.replace("%", f"_{name.partition('_')[2]}_1")).scalar_one() == 1
 
 
 def test_a_table_that_changes_under_a_prepared_statement(
@@ -346,7 +354,7 @@ def test_connections_that_the_server_has_closed_are_found(
     wired: Engine, keyring: KeyRing, raw: psycopg.Connection
 ) -> None:
     """Before anything is sent: whatever the pool holds is replaced, and nobody is told."""
-    store = SecretClient(wired, keyring)
+    store = SecretClient(wired, keyring, retry_seconds=0)
     store.set_secret("a", 1)
     opened = [wired.connect() for _ in range(5)]
     for connection in opened:
