@@ -1,7 +1,8 @@
 """The methods that read values, of secrets as they are or as they were."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar, overload
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, overload
 
 from secretstore.crypto.envelope import Envelope, ValuePlace, open_value
 from secretstore.domain.names import Key, Namespace, parse_key, parse_keys, parse_labels, parse_prefix
@@ -39,14 +40,13 @@ class Source(Protocol):
         """Return what is known of a secret without its value."""
 
 
-class OpenedValue(NamedTuple):
+# No tuple: tools that collect the locals of a failure take tuples apart, and would show the text.
+@dataclass(frozen=True, slots=True)
+class OpenedValue:
     """A value as JSON text, and where it stands."""
 
     place: ValuePlace
-    text: bytes
-
-    def __repr__(self) -> str:
-        return f"OpenedValue({self.place})"
+    text: bytes = field(repr=False)
 
 
 class SecretReader:

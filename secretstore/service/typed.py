@@ -65,6 +65,8 @@ def from_json_as(data: bytes, as_type: Any, *, name: object) -> Any:
         return adapter.validate_json(data, by_alias=True, by_name=True)
     except ValidationError as error:
         problem = _described(error, _declared_names(adapter))
+    # Some tools show the locals of every frame.
+    del data
     raise InvalidSecretValueError(f"{name} does not fit {_type_name(as_type)}: {problem}")
 
 

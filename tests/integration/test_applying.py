@@ -218,6 +218,22 @@ def test_a_statement_that_fails_in_the_midst_rolls_all_back(client: Face, raw: p
     assert everything(raw) == before
 
 
+def test_a_restore_that_fails_in_the_midst_rolls_all_back(client: Face, raw: psycopg.Connection) -> None:
+    """A key of the second page that PostgreSQL refuses leaves what the first one brought back as it was."""
+    client.set_secrets({f"a.{place:04}": "old" for place in range(MORE_THAN_A_PAGE)})
+    moment = now(raw)
+    client.set_secrets({f"a.{place:04}": HIDDEN for place in range(MORE_THAN_A_PAGE)})
+    before = everything(raw)
+    raw.execute("ALTER TABLE secretstore.secret_store ADD CONSTRAINT refused CHECK (key <> 'a.1001') NOT VALID")
+    done: list[tuple[int, int | None]] = []
+
+    with pytest.raises(SecretStoreError):
+        client.restore(moment, on_progress=lambda *progress: done.append(progress))
+
+    assert [number for number, _ in done] == [1000]
+    assert everything(raw) == before
+
+
 def test_more_than_a_page_comes_in_and_goes_out(client: Face) -> None:
     """Thousands of secrets are written once each, exported in the order of keys, and pruned, with their progress."""
     given = [secret(f"a.{place:04}", place, labels={}) for place in range(MORE_THAN_A_PAGE)]

@@ -1,8 +1,6 @@
 """Connections that a client keeps in hand between its reads, and those that it does not."""
 
-import json
 import os
-import signal
 from collections.abc import Iterator
 from typing import cast
 
@@ -14,6 +12,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from secretstore import KeyRing, SecretClient
 from secretstore.orm import lending
 from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
+from tests.support.children import answer_of_child
 from tests.support.threads import run_together
 
 pytestmark = pytest.mark.skipif(
@@ -125,20 +124,7 @@ def test_one_that_is_not_at_rest_is_closed(engine: Engine) -> None:
 def test_a_child_keeps_its_own(keeping: SecretClient) -> None:
     """After a fork what was kept is the parent's, which goes on using it."""
     ours = backend_in_hand(keeping)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # A child that hangs ends by itself.
-        signal.alarm(60)
-        try:
-            told = [keeping.get_secret("a"), backend_in_hand(keeping)]
-            os.write(writing, json.dumps(told).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    value, theirs = json.loads(os.read(reading, 1000))
-    os.close(reading)
-    os.close(writing)
+    value, theirs = answer_of_child(lambda: [keeping.get_secret("a"), backend_in_hand(keeping)])
 
     assert value == 1
     assert theirs != ours

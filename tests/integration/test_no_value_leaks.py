@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from secretstore import (
     AsyncSecretClient,
+    CacheConfig,
     KeyRing,
     SecretClient,
     SecretRepository,
@@ -276,6 +278,33 @@ def test_the_servers_log_shows_no_value(
         written = _wait_for(log, "ck_none")
         assert "INSERT INTO secretstore.secret_store" in written
         assert not [part for part in SHOWN if part in written]
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["read", "from the cache"])
+def test_a_tool_that_collects_locals_is_shown_nothing(engine: Engine, keyring: KeyRing, *, cached: bool) -> None:
+    """As those that report errors do: they take containers apart and ask everything else for its repr."""
+    store = SecretClient(engine, keyring, cache=CacheConfig() if cached else None)
+    store.set_secret("a", MARKER)
+    store.get_secret("a")
+    with pytest.raises(SecretStoreError) as caught:
+        store.get_secret("a", Login)
+    store.close()
+
+    # Without this very test, which knows what it wrote.
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.value.__traceback__)][1:]
+    shown = [text for frame in frames for text in _collected(frame)]
+    assert len(frames) > 2
+    assert not [text for text in shown if any(part in text for part in SHOWN)]
+
+
+def _collected(value: object, depth: int = 4) -> Iterator[str]:
+    if depth and isinstance(value, dict):
+        value = [*value, *value.values()]
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        for part in value:
+            yield from _collected(part, depth - 1)
+    else:
+        yield repr(value)
 
 
 def _server_log(raw: psycopg.Connection) -> Path | None:

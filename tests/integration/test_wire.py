@@ -1,7 +1,6 @@
 """Hot statements through libpq: what psycopg's cursor would have done is done, or left to it."""
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import secretstore
 from secretstore import AsyncSecretClient, KeyRing, PermissionDeniedError, SecretClient, StoreUnavailableError
 from secretstore.orm import event_statements, statements, wire, write_statements
 from secretstore.orm.engines import make_async_engine, make_engine
+from tests.support.children import answer_of_child
 from tests.support.threads import wait_until
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("SECRETSTORE_TEST_CURSOR")), reason="the run is one without it")
@@ -372,17 +372,7 @@ def test_a_child_does_not_use_its_parents_connections(engine: Engine, keyring: K
     store = SecretClient(engine, keyring)
     store.set_secret("a", 1)
     ours = backend_of(engine)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writing, json.dumps([store.get_secret("a"), backend_of(engine)]).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    value, theirs = json.loads(os.read(reading, 1000))
-    os.close(reading)
-    os.close(writing)
+    value, theirs = answer_of_child(lambda: [store.get_secret("a"), backend_of(engine)])
 
     assert value == 1
     assert theirs != ours
