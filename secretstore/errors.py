@@ -147,4 +147,15 @@ class ConfigurationError(SecretStoreError):
 
 
 class ProviderError(SecretStoreError):
-    """Another place for secrets failed, or cannot do what was asked of it."""
+    """Another place for secrets failed, or cannot do what was asked of it.
+
+    `is_temporary` says that it did not answer, or asked to wait, and that the same call may succeed later.
+    """
+
+    def __init__(
+        self, message: str, *, provider: str | None = None, operation: str | None = None, is_temporary: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.operation = operation
+        self.is_temporary = is_temporary
