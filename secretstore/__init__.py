@@ -31,6 +31,7 @@ if typing.TYPE_CHECKING:
     from secretstore.client.synchronous import SecretClient
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
+    from secretstore.domain.providers import ProvidedInfo, ProvidedSecret
     from secretstore.domain.records import (
         Change,
         ExportedSecret,
@@ -63,6 +64,8 @@ __all__ = [
     "PastSecretClient",
     "PastSecrets",
     "PermissionDeniedError",
+    "ProvidedInfo",
+    "ProvidedSecret",
     "ProviderError",
     "Restoration",
     "SchemaOutOfDateError",
@@ -93,6 +96,8 @@ _PLACES = {
     "KeyRing": "secretstore.crypto.keyring",
     "PastSecretClient": "secretstore.client.methods",
     "PastSecrets": "secretstore.service.reading",
+    "ProvidedInfo": "secretstore.domain.providers",
+    "ProvidedSecret": "secretstore.domain.providers",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
