@@ -4,13 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Protocol
 
 # A number where the place counts its versions, a text where it names them.
 Version = int | str
-
-_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 class Ability(StrEnum):
@@ -39,7 +36,7 @@ class ProvidedInfo:
     provider: str
     key: str
     version: Version | None = None
-    labels: Mapping[str, str] = _NO_LABELS
+    labels: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     updated_at: datetime | None = None
     expires_at: datetime | None = None
