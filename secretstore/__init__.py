@@ -40,6 +40,7 @@ if typing.TYPE_CHECKING:
         SecretInfo,
         VersionInfo,
     )
+    from secretstore.opening import open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
     from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
@@ -83,6 +84,7 @@ __all__ = [
     "VersionInfo",
     "connect",
     "connect_async",
+    "open_provider",
 ]
 
 _PLACES = {
@@ -108,6 +110,7 @@ _PLACES = {
     "VersionInfo": "secretstore.domain.records",
     "connect": "secretstore.connecting",
     "connect_async": "secretstore.connecting",
+    "open_provider": "secretstore.opening",
 }
 
 # Tracebacks and documentation then show the address that people import from, not the file; what is loaded later says so itself.
