@@ -1,0 +1,372 @@
+"""Secrets in AWS Secrets Manager (extra `aws`).
+
+The name of a secret is the folder of the URL and the key, written as `secretstore.providers.aws_names` says.  It is sent as
+a name, never as a part of an ARN, and so a key may end in a hyphen and six characters as ARNs do.
+
+A version is one of AWS, by its id.  The id is chosen before the first call, and AWS takes it once: a write whose answer was
+lost is sent again, and still makes one version.
+
+Labels are tags.  Tags that begin with `aws:` are AWS's own; they are neither shown nor changed.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+from uuid import uuid4
+
+from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
+from secretstore.errors import (
+    InvalidSecretKeyError,
+    InvalidSecretValueError,
+    ProviderError,
+    SecretNotFoundError,
+    VersionConflictError,
+)
+from secretstore.providers.addresses import Address
+from secretstore.providers.aws import OPTIONS, AwsPlace, AwsProvider
+from secretstore.providers.aws_names import key_of, name_of
+from secretstore.providers.formats import Format, decoded, encoded
+
+MAX_VALUE_BYTES = 65_536
+DAYS_TO_RECOVER = 30
+
+_MAX_NAME_LENGTH = 512
+_VERSION_LENGTHS = range(32, 65)
+_MAX_TAGS, _MAX_TAG_VALUE_LENGTH = 50, 256
+_LEAST_DAYS = 7
+_BATCH, _PAGE = 20, 100
+# How often a write begins anew because others create and delete the same secret meanwhile.
+_ATTEMPTS = 3
+
+# What names may hold beside what those of every service may.
+_MORE = "+=@"
+_FOLDER = re.compile(r"[A-Za-z0-9/_+=.@-]*")
+# Where a name stops being the key as it is.
+_WRITTEN_OTHERWISE = re.compile(r"^/|//|-\.|[^A-Za-z0-9/_+=.@-]")
+_TAG_SIGNS = frozenset("_.:/=+-@")
+_NOT_THERE = frozenset({"ResourceNotFoundException"})
+# The latter where a secret of that name is being deleted.
+_TAKEN = frozenset({"ResourceExistsException", "InvalidRequestException"})
+_CURRENT = "AWSCURRENT"
+
+
+def open_aws_secrets_manager(url: str) -> "AwsSecretsManagerProvider":
+    """Return the provider of a URL `aws-secretsmanager://region/folder/`."""
+    address = Address.parse(url, options=OPTIONS | {"format", "key_id", "recovery_days"})
+    days = address.number("recovery_days", default=DAYS_TO_RECOVER, least=0, most=DAYS_TO_RECOVER)
+    if 0 < days < _LEAST_DAYS:
+        address.refuse(f"takes recovery_days=0, or from {_LEAST_DAYS} to {DAYS_TO_RECOVER}")
+    folder = address.path.removeprefix("/")
+    if not _FOLDER.fullmatch(folder):
+        address.refuse("names a folder in letters of ASCII, digits and /_+=.@-")
+    return AwsSecretsManagerProvider(
+        AwsPlace.of(address),
+        folder,
+        form=address.form(),
+        key_id=address.options.get("key_id"),
+        recovery_days=days,
+    )
+
+
+class AwsSecretsManagerProvider(AwsProvider):
+    """The secrets of one region whose names begin with a folder; an empty one means all of them.
+
+    `key_id` is the KMS key of secrets that it creates, AWS's own without.  With `recovery_days` 0 what it deletes is gone.
+    """
+
+    service = "secretsmanager"
+    abilities = frozenset(Ability) - {Ability.CHECK_AND_SET, Ability.DESTROY}
+
+    def __init__(
+        self,
+        place: AwsPlace,
+        folder: str = "",
+        *,
+        form: Format = Format.JSON,
+        key_id: str | None = None,
+        recovery_days: int = DAYS_TO_RECOVER,
+    ) -> None:
+        self._folder = folder if folder.endswith("/") or not folder else f"{folder}/"
+        super().__init__(f"aws-secretsmanager://{place.region or ''}/{self._folder}", place)
+        self._format = form
+        self._key_id = key_id
+        self._recovery_days = recovery_days
+        if not recovery_days:
+            self.abilities = self.abilities - {Ability.UNDELETE}
+
+    def read(self, key: str, *, version: Version | None = None) -> ProvidedSecret | None:
+        """Return a secret; its labels are told by `describe` alone."""
+        if not (self._can_be(key) and _can_be_version(version)):
+            return None
+        wanted = {} if version is None else {"VersionId": version}
+        answer = self._ask("GetSecretValue", "read", key, **wanted)
+        return None if answer is None else self._secret(key, answer)
+
+    def read_many(self, keys: Collection[str]) -> dict[str, ProvidedSecret]:
+        """Return those of the secrets that there are, 20 at a call."""
+        names = {self._name(key): key for key in keys if self._can_be(key)}
+        found = {}
+        for batch in _batches(list(names)):
+            for answer in self._pages("BatchGetSecretValue", "read", SecretIdList=batch):
+                for refusal in answer.get("Errors", ()):
+                    self._check_missing(names[refusal["SecretId"]], refusal)
+                for part in answer.get("SecretValues", ()):
+                    key = names[part["Name"]]
+                    found[key] = self._secret(key, part)
+        return found
+
+    def list_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
+        """Return keys in the order of their code points; AWS may tell of a change only after minutes."""
+        begins = f"{self._folder}{_WRITTEN_OTHERWISE.split(prefix, maxsplit=1)[0]}"[:_MAX_NAME_LENGTH]
+        wanted = {"Filters": [{"Key": "name", "Values": [begins]}]} if begins else {}
+        pages = self._pages("ListSecrets", "list keys", MaxResults=_PAGE, **wanted)
+        found = {self._key(secret) for page in pages for secret in self._part(page, "SecretList", "list keys")}
+        keys = (key for key in found if key is not None and key.startswith(prefix) and (after is None or key > after))
+        return sorted(keys)[:limit]
+
+    def describe(self, key: str) -> ProvidedInfo | None:
+        """Return what is known of a secret."""
+        found = self._find("describe", key)
+        return None if found is None or _is_deleted(found) or _current(found) is None else self._info(key, found)
+
+    def write(
+        self,
+        key: str,
+        value_json: bytes,
+        *,
+        expected_version: int | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> ProvidedInfo:
+        """Write a secret; a deleted one is brought back first, and labels change just before the value."""
+        self.require_what_a_write_needs(expected_version, labels)
+        self._check_key(key)
+        text, tags = self._text(key, value_json), None if labels is None else _tags(labels)
+        token = str(uuid4())
+        for _ in range(_ATTEMPTS):
+            found = self._find("write", key)
+            if found is not None and expected_version is not None:
+                self._refuse_to_create(key, found)
+            if found is None:
+                is_written = self._create(key, text, token, tags)
+            else:
+                is_written = self._replace(key, found, text, token, tags)
+            if is_written:
+                known = found or {}
+                told = _labels(known) if labels is None else dict(labels)
+                return self._told(key, token, labels=told, created_at=known.get("CreatedDate"))
+        raise self.failed(
+            "write", f"{key!r}: it is being created or deleted at the same time; try again", is_temporary=True
+        )
+
+    def delete(self, key: str) -> bool:
+        """Delete a secret; its name stays taken, and it can be undeleted, for the days to recover."""
+        found = self._find("delete", key)
+        if found is None or _is_deleted(found):
+            return False
+        days = self._recovery_days
+        how = {"RecoveryWindowInDays": days} if days else {"ForceDeleteWithoutRecovery": True}
+        return self._ask("DeleteSecret", "delete", key, **how) is not None
+
+    def undelete(self, key: str) -> ProvidedInfo:
+        """Bring a deleted secret back, with all its versions."""
+        self.require(Ability.UNDELETE)
+        found = self._find("undelete", key)
+        if found is None or (_is_deleted(found) and not self._restore("undelete", key)):
+            raise SecretNotFoundError(self.name, key)
+        return self._info(key, found)
+
+    def list_versions(self, key: str) -> list[ProvidedInfo]:
+        """Return what is known of the versions, newest first."""
+        found = self._find("list versions", key)
+        if found is None or _is_deleted(found):
+            return []
+        wanted = {"SecretId": self._name(key), "IncludeDeprecated": True, "MaxResults": _PAGE}
+        pages = self._pages("ListSecretVersionIds", "list versions", key, **wanted)
+        oldest_first = [version for page in pages for version in page.get("Versions", ())]
+        newest_first = sorted(reversed(oldest_first), key=lambda version: version["CreatedDate"], reverse=True)
+        return [self._told(key, each["VersionId"], created_at=each["CreatedDate"]) for each in newest_first]
+
+    def _create(self, key: str, text: str, token: str, tags: list[dict[str, str]] | None) -> bool:
+        wanted = {"KmsKeyId": self._key_id, "Tags": tags}
+        given = {name: value for name, value in wanted.items() if value}
+        made = self._call(
+            "CreateSecret",
+            "write",
+            key,
+            none_for=_TAKEN,
+            Name=self._name(key),
+            SecretString=text,
+            ClientRequestToken=token,
+            **given,
+        )
+        return made is not None
+
+    def _replace(
+        self, key: str, found: Mapping[str, Any], text: str, token: str, tags: list[dict[str, str]] | None
+    ) -> bool:
+        if _is_deleted(found) and not self._restore("write", key):
+            return False
+        if tags is not None and not self._set_tags(key, found, tags):
+            return False
+        return self._ask("PutSecretValue", "write", key, SecretString=text, ClientRequestToken=token) is not None
+
+    def _set_tags(self, key: str, found: Mapping[str, Any], tags: list[dict[str, str]]) -> bool:
+        has, wanted = _labels(found), {tag["Key"] for tag in tags}
+        gone = [label for label in has if label not in wanted]
+        new = [tag for tag in tags if has.get(tag["Key"]) != tag["Value"]]
+        if gone and self._ask("UntagResource", "write", key, TagKeys=gone) is None:
+            return False
+        return not new or self._ask("TagResource", "write", key, Tags=new) is not None
+
+    def _restore(self, operation: str, key: str) -> bool:
+        return self._call("RestoreSecret", operation, key, none_for=_NOT_THERE, SecretId=self._name(key)) is not None
+
+    def _refuse_to_create(self, key: str, found: Mapping[str, Any]) -> None:
+        raise VersionConflictError(self.name, key, 0, 1)
+
+    def _find(self, operation: str, key: str) -> Mapping[str, Any] | None:
+        """Return what AWS knows of a secret, also of a deleted one."""
+        if not self._can_be(key):
+            return None
+        name = self._name(key)
+        found: Mapping[str, Any] | None = self._call(
+            "DescribeSecret", operation, key, none_for=_NOT_THERE, SecretId=name
+        )
+        return found
+
+    def _ask(self, action: str, operation: str, key: str, **parameters: object) -> Mapping[str, Any] | None:
+        """Return the answer of AWS, or None where the secret is missing or deleted."""
+        answer: Mapping[str, Any] | None = None
+        problem = None
+        try:
+            answer = self._call(action, operation, key, none_for=_NOT_THERE, SecretId=self._name(key), **parameters)
+        except ProviderError as error:
+            problem = error
+        del parameters
+        if problem is not None:
+            self._check_deleted(operation, key, problem)
+        return answer
+
+    def _check_deleted(self, operation: str, key: str, problem: ProviderError) -> None:
+        """Raise the problem, unless it is that the secret is deleted: for that AWS has no code of its own."""
+        found = None if problem.is_temporary else self._find(operation, key)
+        if found is None or not _is_deleted(found):
+            raise problem
+
+    def _check_missing(self, key: str, refusal: Mapping[str, Any]) -> None:
+        """Raise what kept a secret out of a batch, unless it is missing or deleted."""
+        code = refusal.get("ErrorCode")
+        if code in _NOT_THERE:
+            return
+        error = {"Code": code, "Message": refusal.get("Message")}
+        problem = self._refused({"Error": error}, f"{self.service}:GetSecretValue", "read", f"{key!r}: ")
+        if not isinstance(problem, ProviderError):
+            raise problem
+        self._check_deleted("read", key, problem)
+
+    def _pages(
+        self, action: str, operation: str, key: str | None = None, **parameters: object
+    ) -> Iterator[Mapping[str, Any]]:
+        more: dict[str, object] = {}
+        while True:
+            answer = self._call(action, operation, key, **parameters, **more)
+            yield answer
+            if not answer.get("NextToken"):
+                return
+            more = {"NextToken": answer["NextToken"]}
+
+    def _name(self, key: str) -> str:
+        return f"{self._folder}{name_of(key, _MORE)}"
+
+    def _can_be(self, key: str) -> bool:
+        return len(self._name(key)) <= _MAX_NAME_LENGTH
+
+    def _check_key(self, key: str) -> None:
+        length = len(self._name(key))
+        if length > _MAX_NAME_LENGTH:
+            raise InvalidSecretKeyError(
+                f"{key!r} is a name of {length} characters in {self.name}, and AWS takes {_MAX_NAME_LENGTH}; "
+                "characters other than letters of ASCII, digits and /_+=.@- take more than one"
+            )
+
+    def _key(self, found: Mapping[str, Any]) -> str | None:
+        """Return the key of a secret that AWS lists, or None where it is none of ours or has no value."""
+        name = str(found["Name"])
+        if not name.startswith(self._folder) or _current(found) is None:
+            return None
+        return key_of(name.removeprefix(self._folder), _MORE)
+
+    def _text(self, key: str, value_json: bytes) -> str:
+        text = encoded(value_json, self._format, name=f"{key!r} in {self.name}")
+        size = len(text.encode())
+        if not size:
+            raise InvalidSecretValueError(f"{key!r} in {self.name}: AWS holds no empty text; use format=json")
+        if size > MAX_VALUE_BYTES:
+            raise InvalidSecretValueError(f"{key!r} has {size} bytes, and {self.name} takes {MAX_VALUE_BYTES}")
+        return text
+
+    def _secret(self, key: str, answer: Mapping[str, Any]) -> ProvidedSecret:
+        if "SecretBinary" in answer:
+            raise InvalidSecretValueError(f"{key!r} in {self.name} is binary; only text is read")
+        text = self._part(answer, "SecretString", "read")
+        return ProvidedSecret(
+            value_json=decoded(text, self._format, name=f"{key!r} in {self.name}"),
+            info=self._told(key, answer["VersionId"], updated_at=answer.get("CreatedDate")),
+        )
+
+    def _info(self, key: str, found: Mapping[str, Any]) -> ProvidedInfo:
+        return self._told(
+            key,
+            _current(found),
+            labels=_labels(found),
+            created_at=found.get("CreatedDate"),
+            updated_at=found.get("LastChangedDate"),
+        )
+
+    def _told(self, key: str, version: str | None, **known: Any) -> ProvidedInfo:
+        return ProvidedInfo(provider=self.name, key=key, version=version, **known)
+
+
+def _can_be_version(version: Version | None) -> bool:
+    return version is None or (isinstance(version, str) and len(version) in _VERSION_LENGTHS)
+
+
+def _batches(names: list[str]) -> Iterator[list[str]]:
+    return (names[start : start + _BATCH] for start in range(0, len(names), _BATCH))
+
+
+def _is_deleted(found: Mapping[str, Any]) -> bool:
+    return found.get("DeletedDate") is not None
+
+
+def _current(found: Mapping[str, Any]) -> str | None:
+    # `DescribeSecret` and `ListSecrets` have two names for the same.
+    stages = found.get("VersionIdsToStages") or found.get("SecretVersionsToStages") or {}
+    return next((version for version, names in stages.items() if _CURRENT in names), None)
+
+
+def _labels(found: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag.get("Value", "") for tag in found.get("Tags", ()) if not _is_reserved(tag["Key"])}
+
+
+def _tags(labels: Mapping[str, str]) -> list[dict[str, str]]:
+    if len(labels) > _MAX_TAGS:
+        raise InvalidSecretKeyError(
+            f"{len(labels)} labels are more than {_MAX_TAGS}, which are the tags that AWS takes"
+        )
+    for label, value in labels.items():
+        if _is_reserved(label) or not _is_tag(label) or not _is_tag(value) or len(value) > _MAX_TAG_VALUE_LENGTH:
+            raise InvalidSecretKeyError(
+                f"label {label!r} cannot be a tag in AWS: those are letters, digits, spaces and _.:/=+-@, with at most "
+                f"{_MAX_TAG_VALUE_LENGTH} characters in the value, and none begins with aws:"
+            )
+    return [{"Key": label, "Value": value} for label, value in labels.items()]
+
+
+def _is_reserved(label: str) -> bool:
+    return label.lower().startswith("aws:")
+
+
+def _is_tag(text: str) -> bool:
+    return all(sign in _TAG_SIGNS or unicodedata.category(sign)[0] in "LNZ" for sign in text)
