@@ -12,8 +12,9 @@ Labels are tags.  Tags that begin with `aws:` are AWS's own; they are neither sh
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
 from secretstore.errors import (
@@ -48,7 +49,16 @@ _TAG_SIGNS = frozenset("_.:/=+-@")
 _NOT_THERE = frozenset({"ResourceNotFoundException"})
 # The latter where a secret of that name is being deleted.
 _TAKEN = frozenset({"ResourceExistsException", "InvalidRequestException"})
+_TAKEN_ID = frozenset({"ResourceExistsException"})
 _CURRENT = "AWSCURRENT"
+_CREATED_AGAIN = UUID("5b0f3f0e-6d0a-4b3c-9c36-6f1c7d1c9d11")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    text: str = field(repr=False)
+    token: str
+    tags: list[dict[str, str]] | None
 
 
 def open_aws_secrets_manager(url: str) -> "AwsSecretsManagerProvider":
@@ -111,7 +121,7 @@ class AwsSecretsManagerProvider(AwsProvider):
             for answer in self._pages("BatchGetSecretValue", "read", SecretIdList=batch):
                 for refusal in answer.get("Errors", ()):
                     self._check_missing(names[refusal["SecretId"]], refusal)
-                for part in answer.get("SecretValues", ()):
+                for part in self._part(answer, "SecretValues", "read"):
                     key = names[part["Name"]]
                     found[key] = self._secret(key, part)
         return found
@@ -142,22 +152,16 @@ class AwsSecretsManagerProvider(AwsProvider):
         self.require_what_a_write_needs(expected_version, labels)
         self._check_key(key)
         text, tags = self._text(key, value_json), None if labels is None else _tags(labels)
-        token = str(uuid4())
+        token = uuid4()
         for _ in range(_ATTEMPTS):
             found = self._find("write", key)
             if found is not None and expected_version is not None:
-                self._refuse_to_create(key, found)
-            if found is None:
-                is_written = self._create(key, text, token, tags)
-            else:
-                is_written = self._replace(key, found, text, token, tags)
-            if is_written:
-                known = found or {}
-                told = _labels(known) if labels is None else dict(labels)
-                return self._told(key, token, labels=told, created_at=known.get("CreatedDate"))
-        raise self.failed(
-            "write", f"{key!r}: it is being created or deleted at the same time; try again", is_temporary=True
-        )
+                token = self._token_to_create(key, found)
+            change = _Change(text=text, token=str(token), tags=tags)
+            if self._create(key, change) if found is None else self._replace(key, found, change):
+                return self._written(key, change, found or {})
+        problem = f"{key!r}: others create and delete it at the same time, or its name is still taken; try again"
+        raise self.failed("write", problem, is_temporary=True)
 
     def delete(self, key: str) -> bool:
         """Delete a secret; its name stays taken, and it can be undeleted, for the days to recover."""
@@ -183,69 +187,84 @@ class AwsSecretsManagerProvider(AwsProvider):
             return []
         wanted = {"SecretId": self._name(key), "IncludeDeprecated": True, "MaxResults": _PAGE}
         pages = self._pages("ListSecretVersionIds", "list versions", key, **wanted)
-        oldest_first = [version for page in pages for version in page.get("Versions", ())]
-        newest_first = sorted(reversed(oldest_first), key=lambda version: version["CreatedDate"], reverse=True)
+        versions = [each for page in pages for each in self._whole(page, "list versions").get("Versions", ())]
+        # Of two of the same moment the later one stands later.
+        versions.reverse()
+        newest_first = sorted(versions, key=lambda version: version["CreatedDate"], reverse=True)
         return [self._told(key, each["VersionId"], created_at=each["CreatedDate"]) for each in newest_first]
 
-    def _create(self, key: str, text: str, token: str, tags: list[dict[str, str]] | None) -> bool:
-        wanted = {"KmsKeyId": self._key_id, "Tags": tags}
+    def _create(self, key: str, change: _Change) -> bool:
+        wanted = {"KmsKeyId": self._key_id, "Tags": change.tags}
         given = {name: value for name, value in wanted.items() if value}
-        made = self._call(
+        answer = self._call(
             "CreateSecret",
             "write",
             key,
             none_for=_TAKEN,
             Name=self._name(key),
-            SecretString=text,
-            ClientRequestToken=token,
+            SecretString=change.text,
+            ClientRequestToken=change.token,
             **given,
         )
-        return made is not None
+        return answer is not None and bool(self._part(answer, "VersionId", "write"))
 
-    def _replace(
-        self, key: str, found: Mapping[str, Any], text: str, token: str, tags: list[dict[str, str]] | None
-    ) -> bool:
+    def _replace(self, key: str, found: Mapping[str, Any], change: _Change) -> bool:
         if _is_deleted(found) and not self._restore("write", key):
             return False
-        if tags is not None and not self._set_tags(key, found, tags):
-            return False
-        return self._ask("PutSecretValue", "write", key, SecretString=text, ClientRequestToken=token) is not None
+        if change.tags is not None:
+            self._set_tags(key, found, change.tags)
+        value = {"SecretString": change.text, "ClientRequestToken": change.token}
+        return self._ask("PutSecretValue", "write", key, none_for=_NOT_THERE | _TAKEN_ID, **value) is not None
 
-    def _set_tags(self, key: str, found: Mapping[str, Any], tags: list[dict[str, str]]) -> bool:
-        has, wanted = _labels(found), {tag["Key"] for tag in tags}
+    def _token_to_create(self, key: str, found: Mapping[str, Any]) -> UUID:
+        """Return the id of the version that follows on a deleted one, the same for all who would create it.
+
+        AWS takes an id for one value only, and so one of them succeeds.
+        """
+        if not _is_deleted(found):
+            raise VersionConflictError(self.name, key, 0, _current(found) or 0)
+        return uuid5(_CREATED_AGAIN, f"{found['ARN']} {_current(found)} {found['DeletedDate'].timestamp()}")
+
+    def _set_tags(self, key: str, found: Mapping[str, Any], tags: list[dict[str, str]]) -> None:
+        has, wanted, name = _labels(found), {tag["Key"] for tag in tags}, self._name(key)
         gone = [label for label in has if label not in wanted]
         new = [tag for tag in tags if has.get(tag["Key"]) != tag["Value"]]
-        if gone and self._ask("UntagResource", "write", key, TagKeys=gone) is None:
-            return False
-        return not new or self._ask("TagResource", "write", key, Tags=new) is not None
+        if gone:
+            self._call("UntagResource", "write", key, none_for=_NOT_THERE, SecretId=name, TagKeys=gone)
+        if new:
+            self._call("TagResource", "write", key, none_for=_NOT_THERE, SecretId=name, Tags=new)
+
+    def _written(self, key: str, change: _Change, found: Mapping[str, Any]) -> ProvidedInfo:
+        labels = _labels(found if change.tags is None else {"Tags": change.tags})
+        return self._told(key, change.token, labels=labels, created_at=found.get("CreatedDate"))
 
     def _restore(self, operation: str, key: str) -> bool:
-        return self._call("RestoreSecret", operation, key, none_for=_NOT_THERE, SecretId=self._name(key)) is not None
-
-    def _refuse_to_create(self, key: str, found: Mapping[str, Any]) -> None:
-        raise VersionConflictError(self.name, key, 0, 1)
+        answer = self._call("RestoreSecret", operation, key, none_for=_NOT_THERE, SecretId=self._name(key))
+        return answer is not None and bool(self._part(answer, "Name", operation))
 
     def _find(self, operation: str, key: str) -> Mapping[str, Any] | None:
         """Return what AWS knows of a secret, also of a deleted one."""
         if not self._can_be(key):
             return None
-        name = self._name(key)
-        found: Mapping[str, Any] | None = self._call(
-            "DescribeSecret", operation, key, none_for=_NOT_THERE, SecretId=name
-        )
-        return found
+        found = self._call("DescribeSecret", operation, key, none_for=_NOT_THERE, SecretId=self._name(key))
+        return None if found is None else self._whole(found, operation)
 
-    def _ask(self, action: str, operation: str, key: str, **parameters: object) -> Mapping[str, Any] | None:
-        """Return the answer of AWS, or None where the secret is missing or deleted."""
-        answer: Mapping[str, Any] | None = None
-        problem = None
+    def _ask(
+        self, action: str, operation: str, key: str, *, none_for: Collection[str] = _NOT_THERE, **parameters: object
+    ) -> Mapping[str, Any] | None:
+        """Return the answer of AWS about a secret, or None where that is deleted, too."""
+        answer, problem = None, None
         try:
-            answer = self._call(action, operation, key, none_for=_NOT_THERE, SecretId=self._name(key), **parameters)
+            answer = self._call(action, operation, key, none_for=none_for, SecretId=self._name(key), **parameters)
         except ProviderError as error:
             problem = error
-        del parameters
+        del parameters  # as in `_call`
         if problem is not None:
             self._check_deleted(operation, key, problem)
+        return None if answer is None else self._whole(answer, operation)
+
+    def _whole(self, answer: Mapping[str, Any], operation: str) -> Mapping[str, Any]:
+        self._part(answer, "Name", operation)
         return answer
 
     def _check_deleted(self, operation: str, key: str, problem: ProviderError) -> None:
@@ -312,7 +331,7 @@ class AwsSecretsManagerProvider(AwsProvider):
         text = self._part(answer, "SecretString", "read")
         return ProvidedSecret(
             value_json=decoded(text, self._format, name=f"{key!r} in {self.name}"),
-            info=self._told(key, answer["VersionId"], updated_at=answer.get("CreatedDate")),
+            info=self._told(key, self._part(answer, "VersionId", "read"), updated_at=answer.get("CreatedDate")),
         )
 
     def _info(self, key: str, found: Mapping[str, Any]) -> ProvidedInfo:
