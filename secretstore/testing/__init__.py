@@ -12,6 +12,8 @@ class TestMyMasterKey(MasterKeyContract):
         return MyMasterKey(…)       # with another id
 """
 
+from secretstore.testing.interruptions import Answer, HttpRelay, Relay, TcpRelay
 from secretstore.testing.master_keys import MasterKeyContract
+from secretstore.testing.remote_providers import RemoteSecretProviderContract
 
-__all__ = ["MasterKeyContract"]
+__all__ = ["Answer", "HttpRelay", "MasterKeyContract", "Relay", "RemoteSecretProviderContract", "TcpRelay"]
