@@ -1,17 +1,14 @@
 """A server that answers as AWS does, in threads of this process."""
 
 import json
-import os
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
-from tests.support.key_servers import CREDENTIALS, REGION
-
-ACCOUNT = "123456789012"
+from tests.support.key_servers import REGION
 
 _Start = Callable[[str, list[tuple[str, str]]], object]
 
@@ -42,8 +39,7 @@ class Aws:
 
     def at(self, place: str, **options: str) -> str:
         """Return a provider's URL that leads here; `place` is one without options."""
-        asked = {"endpoint": self.url, **options}
-        return f"{place}?{'&'.join(f'{name}={quote(option, safe='')}' for name, option in asked.items())}"
+        return f"{place}?{urlencode({'endpoint': self.url, **options})}"
 
     def client(self, service: str, **credentials: str) -> Any:
         """Return a client of the SDK."""
@@ -108,9 +104,3 @@ def running_aws_here() -> Iterator[Aws]:
         yield aws
     finally:
         aws.stop()
-
-
-def aws_settings() -> dict[str, str]:
-    """Return an environment with credentials that lead nowhere else."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**kept, **CREDENTIALS}
