@@ -25,6 +25,7 @@ _ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
 _ACTION = re.compile(r"not authorized to perform: (?P<action>[a-z0-9-]+:[A-Za-z]+)")
 _EXTRA = "a provider in AWS needs the extra `aws`: python -m pip install 'pg-secretstore[aws]'"
 
+_READS = ("BatchGet", "Describe", "Get", "List")
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 _TEMPORARY = {
     "InternalFailure",
@@ -118,9 +119,13 @@ class AwsProvider(Provider):
             return getattr(self._client(), xform_name(action))(**parameters)
         except ClientError as error:
             # What was sent and answered hangs on the error; only its code leaves this block.
-            if _code(error.response) in none_for:
+            if _code(error.response) not in none_for:
+                problem = self._refused(error.response, f"{self.service}:{action}", operation, about)
+            elif _may_be_of_a_first_try(action, error.response):
+                told = f"{about}a first try had no answer, and nobody knows what it has done; look before trying again"
+                problem = self.failed(operation, told, is_temporary=True)
+            else:
                 return None
-            problem = self._refused(error.response, f"{self.service}:{action}", operation, about)
         except (ConnectionError, HTTPClientError) as error:
             told = f"{about}AWS does not answer ({type(error).__name__}); check region, endpoint and network"
             problem = self.failed(operation, told, is_temporary=True)
@@ -174,6 +179,11 @@ def _sdk() -> Any:
     except ImportError as error:
         raise ImportError(_EXTRA) from error
     return boto3
+
+
+def _may_be_of_a_first_try(action: str, response: Mapping[str, Any]) -> bool:
+    """Whether what is found may be what a first try of the same call has left, whose answer was lost."""
+    return bool(response.get("ResponseMetadata", {}).get("RetryAttempts")) and not action.startswith(_READS)
 
 
 def _code(response: Mapping[str, Any]) -> str:
