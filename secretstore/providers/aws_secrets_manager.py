@@ -10,7 +10,6 @@ Labels are tags.  Tags that begin with `aws:` are AWS's own; they are neither sh
 """
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +26,7 @@ from secretstore.errors import (
 from secretstore.providers.addresses import Address
 from secretstore.providers.aws import OPTIONS, AwsPlace, AwsProvider
 from secretstore.providers.aws_names import key_of, name_of
+from secretstore.providers.aws_tags import labels_of, tags_of
 from secretstore.providers.formats import Format, decoded, encoded
 
 MAX_VALUE_BYTES = 65_536
@@ -34,8 +34,8 @@ DAYS_TO_RECOVER = 30
 
 _MAX_NAME_LENGTH = 512
 _VERSION_LENGTHS = range(32, 65)
-_MAX_TAGS, _MAX_TAG_VALUE_LENGTH = 50, 256
 _LEAST_DAYS = 7
+_READ, _LIST, _DESCRIBE = "read a secret", "list keys", "describe a secret"
 _BATCH, _PAGE = 20, 100
 # How often a write begins anew because others create and delete the same secret meanwhile.
 _ATTEMPTS = 3
@@ -45,7 +45,6 @@ _MORE = "+=@"
 _FOLDER = re.compile(r"[A-Za-z0-9/_+=.@-]*")
 # Where a name stops being the key as it is.
 _WRITTEN_OTHERWISE = re.compile(r"^/|//|-\.|[^A-Za-z0-9/_+=.@-]")
-_TAG_SIGNS = frozenset("_.:/=+-@")
 _NOT_THERE = frozenset({"ResourceNotFoundException"})
 # The latter where a secret of that name is being deleted.
 _TAKEN = frozenset({"ResourceExistsException", "InvalidRequestException"})
@@ -109,35 +108,28 @@ class AwsSecretsManagerProvider(AwsProvider):
         """Return a secret; its labels are told by `describe` alone."""
         if not (self._can_be(key) and _can_be_version(version)):
             return None
-        wanted = {} if version is None else {"VersionId": version}
-        answer = self._ask("GetSecretValue", "read", key, **wanted)
+        wanted: dict[str, Any] = {} if version is None else {"VersionId": version}
+        answer = self._ask("GetSecretValue", _READ, key, **wanted)
         return None if answer is None else self._secret(key, answer)
 
     def read_many(self, keys: Collection[str]) -> dict[str, ProvidedSecret]:
         """Return those of the secrets that there are, 20 at a call."""
         names = {self._name(key): key for key in keys if self._can_be(key)}
-        found = {}
-        for batch in _batches(list(names)):
-            for answer in self._pages("BatchGetSecretValue", "read", SecretIdList=batch):
-                for refusal in answer.get("Errors", ()):
-                    self._check_missing(names[refusal["SecretId"]], refusal)
-                for part in self._part(answer, "SecretValues", "read"):
-                    key = names[part["Name"]]
-                    found[key] = self._secret(key, part)
-        return found
+        found = ((names[each["Name"]], each) for batch in _batches(list(names)) for each in self._batch(batch, names))
+        return {key: self._secret(key, each) for key, each in found}
 
     def list_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Return keys in the order of their code points; AWS may tell of a change only after minutes."""
         begins = f"{self._folder}{_WRITTEN_OTHERWISE.split(prefix, maxsplit=1)[0]}"[:_MAX_NAME_LENGTH]
-        wanted = {"Filters": [{"Key": "name", "Values": [begins]}]} if begins else {}
-        pages = self._pages("ListSecrets", "list keys", MaxResults=_PAGE, **wanted)
-        found = {self._key(secret) for page in pages for secret in self._part(page, "SecretList", "list keys")}
+        wanted: dict[str, Any] = {"Filters": [{"Key": "name", "Values": [begins]}]} if begins else {}
+        pages = self._pages("ListSecrets", _LIST, MaxResults=_PAGE, **wanted)
+        found = {self._key(secret) for page in pages for secret in self._part(page, "SecretList", _LIST)}
         keys = (key for key in found if key is not None and key.startswith(prefix) and (after is None or key > after))
         return sorted(keys)[:limit]
 
     def describe(self, key: str) -> ProvidedInfo | None:
         """Return what is known of a secret."""
-        found = self._find("describe", key)
+        found = self._find(_DESCRIBE, key)
         return None if found is None or _is_deleted(found) or _current(found) is None else self._info(key, found)
 
     def write(
@@ -151,54 +143,61 @@ class AwsSecretsManagerProvider(AwsProvider):
         """Write a secret; a deleted one is brought back first, and labels change just before the value."""
         self.require_what_a_write_needs(expected_version, labels)
         self._check_key(key)
-        text, tags = self._text(key, value_json), None if labels is None else _tags(labels)
+        text, tags = self._text(key, value_json), None if labels is None else tags_of(labels)
         token = uuid4()
         for _ in range(_ATTEMPTS):
-            found = self._find("write", key)
+            found = self._find(Ability.WRITE, key)
             if found is not None and expected_version is not None:
                 token = self._token_to_create(key, found)
             change = _Change(text=text, token=str(token), tags=tags)
             if self._create(key, change) if found is None else self._replace(key, found, change):
                 return self._written(key, change, found or {})
         problem = f"{key!r}: others create and delete it at the same time, or its name is still taken; try again"
-        raise self.failed("write", problem, is_temporary=True)
+        raise self.failed(Ability.WRITE, problem, is_temporary=True)
 
     def delete(self, key: str) -> bool:
         """Delete a secret; its name stays taken, and it can be undeleted, for the days to recover."""
-        found = self._find("delete", key)
+        found = self._find(Ability.DELETE, key)
         if found is None or _is_deleted(found):
             return False
         days = self._recovery_days
         how = {"RecoveryWindowInDays": days} if days else {"ForceDeleteWithoutRecovery": True}
-        return self._ask("DeleteSecret", "delete", key, **how) is not None
+        return self._ask("DeleteSecret", Ability.DELETE, key, **how) is not None
 
     def undelete(self, key: str) -> ProvidedInfo:
         """Bring a deleted secret back, with all its versions."""
         self.require(Ability.UNDELETE)
-        found = self._find("undelete", key)
-        if found is None or (_is_deleted(found) and not self._restore("undelete", key)):
+        found = self._find(Ability.UNDELETE, key)
+        if found is None or (_is_deleted(found) and not self._restore(Ability.UNDELETE, key)):
             raise SecretNotFoundError(self.name, key)
         return self._info(key, found)
 
     def list_versions(self, key: str) -> list[ProvidedInfo]:
         """Return what is known of the versions, newest first."""
-        found = self._find("list versions", key)
+        found = self._find(Ability.VERSIONS, key)
         if found is None or _is_deleted(found):
             return []
         wanted = {"SecretId": self._name(key), "IncludeDeprecated": True, "MaxResults": _PAGE}
-        pages = self._pages("ListSecretVersionIds", "list versions", key, **wanted)
-        versions = [each for page in pages for each in self._whole(page, "list versions").get("Versions", ())]
+        pages = self._pages("ListSecretVersionIds", Ability.VERSIONS, key, **wanted)
+        versions = [each for page in pages for each in self._whole(page, Ability.VERSIONS).get("Versions", ())]
         # Of two of the same moment the later one stands later.
         versions.reverse()
         newest_first = sorted(versions, key=lambda version: version["CreatedDate"], reverse=True)
         return [self._told(key, each["VersionId"], created_at=each["CreatedDate"]) for each in newest_first]
+
+    def _batch(self, batch: list[str], names: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        for answer in self._pages("BatchGetSecretValue", _READ, SecretIdList=batch):
+            refused = answer.get("Errors", ())
+            for each in refused:
+                self._check_missing(names[each["SecretId"]], each)
+            yield from answer.get("SecretValues", ()) if refused else self._part(answer, "SecretValues", _READ)
 
     def _create(self, key: str, change: _Change) -> bool:
         wanted = {"KmsKeyId": self._key_id, "Tags": change.tags}
         given = {name: value for name, value in wanted.items() if value}
         answer = self._call(
             "CreateSecret",
-            "write",
+            Ability.WRITE,
             key,
             none_for=_TAKEN,
             Name=self._name(key),
@@ -206,15 +205,15 @@ class AwsSecretsManagerProvider(AwsProvider):
             ClientRequestToken=change.token,
             **given,
         )
-        return answer is not None and bool(self._part(answer, "VersionId", "write"))
+        return answer is not None and bool(self._part(answer, "VersionId", Ability.WRITE))
 
     def _replace(self, key: str, found: Mapping[str, Any], change: _Change) -> bool:
-        if _is_deleted(found) and not self._restore("write", key):
+        if _is_deleted(found) and not self._restore(Ability.WRITE, key):
             return False
         if change.tags is not None:
             self._set_tags(key, found, change.tags)
         value = {"SecretString": change.text, "ClientRequestToken": change.token}
-        return self._ask("PutSecretValue", "write", key, none_for=_NOT_THERE | _TAKEN_ID, **value) is not None
+        return self._ask("PutSecretValue", Ability.WRITE, key, none_for=_NOT_THERE | _TAKEN_ID, **value) is not None
 
     def _token_to_create(self, key: str, found: Mapping[str, Any]) -> UUID:
         """Return the id of the version that follows on a deleted one, the same for all who would create it.
@@ -230,9 +229,9 @@ class AwsSecretsManagerProvider(AwsProvider):
         gone = [label for label in has if label not in wanted]
         new = [tag for tag in tags if has.get(tag["Key"]) != tag["Value"]]
         if gone:
-            self._call("UntagResource", "write", key, none_for=_NOT_THERE, SecretId=name, TagKeys=gone)
+            self._call("UntagResource", Ability.WRITE, key, none_for=_NOT_THERE, SecretId=name, TagKeys=gone)
         if new:
-            self._call("TagResource", "write", key, none_for=_NOT_THERE, SecretId=name, Tags=new)
+            self._call("TagResource", Ability.WRITE, key, none_for=_NOT_THERE, SecretId=name, Tags=new)
 
     def _written(self, key: str, change: _Change, found: Mapping[str, Any]) -> ProvidedInfo:
         labels = _labels(found if change.tags is None else {"Tags": change.tags})
@@ -250,7 +249,7 @@ class AwsSecretsManagerProvider(AwsProvider):
         return None if found is None else self._whole(found, operation)
 
     def _ask(
-        self, action: str, operation: str, key: str, *, none_for: Collection[str] = _NOT_THERE, **parameters: object
+        self, action: str, operation: str, key: str, *, none_for: Collection[str] = _NOT_THERE, **parameters: Any
     ) -> Mapping[str, Any] | None:
         """Return the answer of AWS about a secret, or None where that is deleted, too."""
         answer, problem = None, None
@@ -279,15 +278,15 @@ class AwsSecretsManagerProvider(AwsProvider):
         if code in _NOT_THERE:
             return
         error = {"Code": code, "Message": refusal.get("Message")}
-        problem = self._refused({"Error": error}, f"{self.service}:GetSecretValue", "read", f"{key!r}: ")
+        problem = self._refused({"Error": error}, f"{self.service}:GetSecretValue", _READ, f"{key!r}: ")
         if not isinstance(problem, ProviderError):
             raise problem
-        self._check_deleted("read", key, problem)
+        self._check_deleted(_READ, key, problem)
 
     def _pages(
-        self, action: str, operation: str, key: str | None = None, **parameters: object
+        self, action: str, operation: str, key: str | None = None, **parameters: Any
     ) -> Iterator[Mapping[str, Any]]:
-        more: dict[str, object] = {}
+        more: dict[str, Any] = {}
         while True:
             answer = self._call(action, operation, key, **parameters, **more)
             yield answer
@@ -328,10 +327,10 @@ class AwsSecretsManagerProvider(AwsProvider):
     def _secret(self, key: str, answer: Mapping[str, Any]) -> ProvidedSecret:
         if "SecretBinary" in answer:
             raise InvalidSecretValueError(f"{key!r} in {self.name} is binary; only text is read")
-        text = self._part(answer, "SecretString", "read")
+        text = self._part(answer, "SecretString", _READ)
         return ProvidedSecret(
             value_json=decoded(text, self._format, name=f"{key!r} in {self.name}"),
-            info=self._told(key, self._part(answer, "VersionId", "read"), updated_at=answer.get("CreatedDate")),
+            info=self._told(key, self._part(answer, "VersionId", _READ), updated_at=answer.get("CreatedDate")),
         )
 
     def _info(self, key: str, found: Mapping[str, Any]) -> ProvidedInfo:
@@ -366,26 +365,4 @@ def _current(found: Mapping[str, Any]) -> str | None:
 
 
 def _labels(found: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag.get("Value", "") for tag in found.get("Tags", ()) if not _is_reserved(tag["Key"])}
-
-
-def _tags(labels: Mapping[str, str]) -> list[dict[str, str]]:
-    if len(labels) > _MAX_TAGS:
-        raise InvalidSecretKeyError(
-            f"{len(labels)} labels are more than {_MAX_TAGS}, which are the tags that AWS takes"
-        )
-    for label, value in labels.items():
-        if _is_reserved(label) or not _is_tag(label) or not _is_tag(value) or len(value) > _MAX_TAG_VALUE_LENGTH:
-            raise InvalidSecretKeyError(
-                f"label {label!r} cannot be a tag in AWS: those are letters, digits, spaces and _.:/=+-@, with at most "
-                f"{_MAX_TAG_VALUE_LENGTH} characters in the value, and none begins with aws:"
-            )
-    return [{"Key": label, "Value": value} for label, value in labels.items()]
-
-
-def _is_reserved(label: str) -> bool:
-    return label.lower().startswith("aws:")
-
-
-def _is_tag(text: str) -> bool:
-    return all(sign in _TAG_SIGNS or unicodedata.category(sign)[0] in "LNZ" for sign in text)
+    return labels_of(found.get("Tags", ()))
