@@ -1,6 +1,7 @@
 """What the providers of AWS have in common: where they are, their client, and what its failures mean (extra `aws`).
 
-Credentials, proxies and certificates are the SDK's own settings, and so are region and endpoint where a URL gives none.
+Credentials, retries, proxies and certificates are the SDK's own settings, and so are region and endpoint where a URL gives
+none.
 """
 
 import re
@@ -18,8 +19,7 @@ OPTIONS = frozenset({"endpoint", "timeout"})
 TIMEOUT_SECONDS = 5
 LONGEST_TIMEOUT_SECONDS = 300
 
-_ATTEMPTS = 3
-_TOO_MANY, _SERVER_ERROR = 429, 500
+_REFUSED, _TOO_MANY, _SERVER_ERROR = 300, 429, 500
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
 _ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
 _ACTION = re.compile(r"not authorized to perform: (?P<action>[a-z0-9-]+:[A-Za-z]+)")
@@ -52,6 +52,10 @@ _HINTS = {
     "SignatureDoesNotMatch": _UNKNOWN,
     "UnrecognizedClientException": _UNKNOWN,
 }
+
+
+class _NotWholeError(Exception):
+    """An answer was cut, or is not one of AWS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +130,9 @@ class AwsProvider(Provider):
                 problem = self.failed(operation, told, is_temporary=True)
             else:
                 return None
+        except _NotWholeError:
+            told = f"{about}what came is no whole answer of AWS; check the endpoint and proxies on the way"
+            problem = self.failed(operation, told, is_temporary=True)
         except (ConnectionError, HTTPClientError) as error:
             told = f"{about}AWS does not answer ({type(error).__name__}); check region, endpoint and network"
             problem = self.failed(operation, told, is_temporary=True)
@@ -140,7 +147,7 @@ class AwsProvider(Provider):
     def _part(self, answer: Mapping[str, Any], name: str, operation: str) -> Any:
         """Return a part that an answer of AWS has."""
         if name not in answer:
-            raise self.failed(operation, "what answers is not AWS; check the endpoint and the proxy")
+            raise self.failed(operation, "what answers is not AWS; check the endpoint")
         return answer[name]
 
     def _refused(
@@ -167,10 +174,20 @@ class AwsProvider(Provider):
 def _make_client(service: str, place: AwsPlace) -> Any:
     from botocore.config import Config  # noqa: PLC0415 - an extra
 
-    retries = {"total_max_attempts": _ATTEMPTS, "mode": "standard"}
-    config = Config(connect_timeout=place.timeout, read_timeout=place.timeout, retries=retries)
+    # The SDK calls three times, or as often as its own settings say.
+    config = Config(connect_timeout=place.timeout, read_timeout=place.timeout, retries={"mode": "standard"})
     session = _sdk().session.Session(region_name=place.region)
-    return session.client(service, endpoint_url=place.endpoint, config=config)
+    client = session.client(service, endpoint_url=place.endpoint, config=config)
+    client.meta.events.register("before-parse", _check_whole)
+    return client
+
+
+def _check_whole(*, response_dict: Mapping[str, Any], **_: object) -> None:
+    """Raise where an answer was cut or is of somebody else; the SDK would take both for an answer without content."""
+    headers, body = response_dict["headers"], response_dict["body"]
+    is_cut = int(headers.get("Content-Length", len(body))) != len(body)
+    if is_cut or (response_dict["status_code"] < _REFUSED and "x-amzn-RequestId" not in headers):
+        raise _NotWholeError
 
 
 def _sdk() -> Any:

@@ -46,7 +46,8 @@ class TestBrokenNetwork(RemoteSecretProviderContract):
             yield relay
 
     @pytest.fixture
-    def provider(self, network: HttpRelay) -> Iterator[AwsSsmProvider]:
+    def provider(self, network: HttpRelay, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsSsmProvider]:
         """An empty folder behind it."""
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
         with open_provider(f"{PLACE}?endpoint={network.url}&timeout=1") as provider:
             yield provider

@@ -91,7 +91,8 @@ class Aws:
         return [json.dumps({"__type": code, "message": "told by a test"}).encode()]
 
     def _post(self, path: str, body: bytes) -> None:
-        asked = urllib.request.Request(f"{self.url}/moto-api/{path}", data=body, method="POST")
+        kind = {"Content-Type": "text/plain"}
+        asked = urllib.request.Request(f"{self.url}/moto-api/{path}", data=body, headers=kind, method="POST")
         with urllib.request.urlopen(asked, timeout=30) as answer:
             answer.read()
 
