@@ -2,11 +2,12 @@
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from http.client import HTTPException
+from socketserver import BaseServer
+from typing import Any, cast
 
 import pytest
 
@@ -23,32 +24,41 @@ from secretstore.errors import (
 )
 from secretstore.opening import open_provider
 from secretstore.providers.aws_secrets_manager import AwsSecretsManagerProvider
-from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract, TcpRelay
+from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
+from secretstore.testing.interruptions import _Request
 from tests.support.aws import Aws
 
 REGION = "eu-west-1"
 PLACE = f"aws-secretsmanager://{REGION}/app/prod/"
 MARKER = "M4rker-0f-a-value"
 VALUE = json.dumps(MARKER).encode()
-JSON_OF_AWS = {"Content-Type": "application/x-amz-json-1.1"}
+JSON_OF_AWS = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": "told-by-a-test"}
 
 Open = Callable[..., AwsSecretsManagerProvider]
 
 
+@pytest.fixture(scope="module")
+def providers() -> Iterator[dict[str, AwsSecretsManagerProvider]]:
+    """What was opened, by its URL: to make a client of the SDK takes longer than most tests."""
+    made: dict[str, AwsSecretsManagerProvider] = {}
+    yield made
+    for provider in made.values():
+        provider.close()
+
+
 @pytest.fixture
-def opened(cloud: Aws) -> Iterator[Open]:
+def opened(cloud: Aws, providers: dict[str, AwsSecretsManagerProvider]) -> Open:
     """What opens a provider on the server, or on another endpoint."""
-    providers: list[AwsSecretsManagerProvider] = []
 
     def open_one(place: str = PLACE, **options: str) -> AwsSecretsManagerProvider:
-        provider = open_provider(cloud.at(place, **options))
-        assert isinstance(provider, AwsSecretsManagerProvider)
-        providers.append(provider)
-        return provider
+        url = cloud.at(place, **options)
+        if url not in providers:
+            provider = open_provider(url)
+            assert isinstance(provider, AwsSecretsManagerProvider)
+            providers[url] = provider
+        return providers[url]
 
-    yield open_one
-    for provider in providers:
-        provider.close()
+    return open_one
 
 
 @pytest.fixture
@@ -57,12 +67,38 @@ def provider(opened: Open) -> AwsSecretsManagerProvider:
     return opened()
 
 
-@pytest.fixture
-def raw(cloud: Aws) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def raw_client(running_cloud: Aws) -> Iterator[Any]:
     """A client of the SDK, as others use it."""
-    client = cloud.client("secretsmanager")
+    client = running_cloud.client("secretsmanager")
     yield client
     client.close()
+
+
+@pytest.fixture
+def raw(cloud: Aws, raw_client: Any) -> Any:
+    """That client, on a server that is empty."""
+    return raw_client
+
+
+@pytest.fixture(scope="module")
+def relay(running_cloud: Aws) -> Iterator[HttpRelay]:
+    """A network before the server."""
+    with HttpRelay(running_cloud.port) as relay:
+        yield relay
+
+
+@pytest.fixture
+def network(relay: HttpRelay, cloud: Aws) -> Iterator[HttpRelay]:
+    """That network, which is well at first and at last."""
+    yield relay
+    relay.heal()
+
+
+@pytest.fixture
+def behind(opened: Open, network: HttpRelay) -> AwsSecretsManagerProvider:
+    """A provider behind that network."""
+    return opened(endpoint=network.url, timeout="1")
 
 
 class TestContract(SecretProviderContract):
@@ -84,34 +120,37 @@ class TestBrokenNetwork(RemoteSecretProviderContract):
     throttling = Answer(status=400, body=b'{"__type":"ThrottlingException","message":"Rate exceeded"}')
 
     @pytest.fixture
-    def network(self, cloud: Aws) -> Iterator[HttpRelay]:
+    def network(self, network: HttpRelay) -> HttpRelay:
         """The way to the server."""
-        with HttpRelay(cloud.port) as relay:
-            yield relay
+        return network
 
     @pytest.fixture
-    def provider(self, opened: Open, network: HttpRelay) -> AwsSecretsManagerProvider:
+    def provider(self, behind: AwsSecretsManagerProvider) -> AwsSecretsManagerProvider:
         """An empty folder behind it."""
-        return opened(endpoint=network.url, timeout="1")
+        return behind
 
 
-class LosesAnswers(TcpRelay):
-    """A network on which a request arrives, and nothing of its answer comes back."""
+class LosesAnswers(HttpRelay):
+    """A network on which a request arrives, and where it is cut nothing of its answer comes back."""
 
-    def _back(self, server: socket.socket, client: socket.socket, is_cut: threading.Event) -> None:
-        with suppress(OSError):
-            while (answered := server.recv(65536)) and not is_cut.is_set():
-                client.sendall(answered)
-        for one in (client, server):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(HTTPException):
+            _Lost(client, ("", 0), cast("BaseServer", self))
+
+
+class _Lost(_Request):
+    def _send(self, answer: Answer, *, is_cut: bool) -> None:
+        if is_cut:
+            self.close_connection = True
+        else:
+            super()._send(answer, is_cut=False)
 
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["create", "overwrite"])
 def test_a_write_whose_answer_is_lost_is_one_version(cloud: Aws, opened: Open, raw: Any, *, is_new: bool) -> None:
     """The SDK sends it again with the same token, and AWS knows it."""
-    with LosesAnswers(("127.0.0.1", cloud.port)) as network:
-        provider = opened(endpoint=f"http://127.0.0.1:{network.port}")
+    with LosesAnswers(cloud.port) as network:
+        provider = opened(endpoint=network.url)
         if not is_new:
             provider.write("token", b'"old"')
         before = len(provider.list_versions("token"))
@@ -147,42 +186,39 @@ def answer(**parts: object) -> Answer:
     return Answer(status=200, body=json.dumps(parts).encode(), headers=JSON_OF_AWS)
 
 
-def test_one_that_is_refused_fails_a_batch(cloud: Aws, opened: Open) -> None:
+def test_one_that_is_refused_fails_a_batch(network: HttpRelay, behind: AwsSecretsManagerProvider) -> None:
     """What is missing or deleted is left out; every other error of one secret is an error that names it."""
-    with HttpRelay(cloud.port) as network:
-        provider = opened(endpoint=network.url)
-        for key in ("kept", "deleted"):
-            provider.write(key, VALUE)
-        provider.delete("deleted")
-        value = {"Name": "app/prod/kept", "VersionId": "0" * 32, "SecretString": VALUE.decode()}
+    for key in ("kept", "deleted"):
+        behind.write(key, VALUE)
+    behind.delete("deleted")
+    value = {"Name": "app/prod/kept", "VersionId": "0" * 32, "SecretString": VALUE.decode()}
 
-        def read_both(code: str, key: str) -> list[str]:
-            refusal = {"SecretId": f"app/prod/{key}", "ErrorCode": code, "Message": "is not authorized"}
-            network.answer(answer(SecretValues=[value], Errors=[refusal]), times=1)
-            return list(provider.read_many(["kept", key]))
+    def read_both(code: str, key: str) -> list[str]:
+        refusal = {"SecretId": f"app/prod/{key}", "ErrorCode": code, "Message": "is not authorized"}
+        network.answer(answer(SecretValues=[value], Errors=[refusal]), times=1)
+        return list(behind.read_many(["kept", key]))
 
-        assert read_both("ResourceNotFoundException", "missing") == ["kept"]
-        assert read_both("InvalidRequestException", "deleted") == ["kept"]
-        with pytest.raises(PermissionDeniedError, match=r"'other'.* allow secretsmanager:GetSecretValue"):
-            read_both("AccessDeniedException", "other")
-        for code in ("DecryptionFailure", "InvalidRequestException"):
-            with pytest.raises(ProviderError, match=f"'kept'.*{code}") as caught:
-                read_both(code, "kept")
-            assert not caught.value.is_temporary
-        with pytest.raises(ProviderError, match="'kept'") as caught:
-            read_both("InternalServiceError", "kept")
-        assert caught.value.is_temporary
+    assert read_both("ResourceNotFoundException", "missing") == ["kept"]
+    assert read_both("InvalidRequestException", "deleted") == ["kept"]
+    with pytest.raises(PermissionDeniedError, match=r"'other'.* allow secretsmanager:GetSecretValue"):
+        read_both("AccessDeniedException", "other")
+    for code, is_temporary in (
+        ("DecryptionFailure", False),
+        ("InvalidRequestException", False),
+        ("InternalServiceError", True),
+    ):
+        with pytest.raises(ProviderError, match=f"'kept'.*{code}") as caught:
+            read_both(code, "kept")
+        assert caught.value.is_temporary is is_temporary
 
 
-def test_a_batch_may_be_answered_in_parts(cloud: Aws, opened: Open) -> None:
+def test_a_batch_may_be_answered_in_parts(network: HttpRelay, behind: AwsSecretsManagerProvider) -> None:
     """Where AWS gives a token for the rest, the rest is asked for."""
-    with HttpRelay(cloud.port) as network:
-        provider = opened(endpoint=network.url)
-        provider.write("second", VALUE)
-        first = {"Name": "app/prod/first", "VersionId": "0" * 32, "SecretString": VALUE.decode()}
-        network.answer(answer(SecretValues=[first], NextToken="0"), times=1)
+    behind.write("second", VALUE)
+    first = {"Name": "app/prod/first", "VersionId": "0" * 32, "SecretString": VALUE.decode()}
+    network.answer(answer(SecretValues=[first], NextToken="0"), times=1)
 
-        assert sorted(provider.read_many(["first", "second"])) == ["first", "second"]
+    assert sorted(behind.read_many(["first", "second"])) == ["first", "second"]
 
 
 def test_a_deleted_secret_waits(raw: Any, opened: Open) -> None:
@@ -259,7 +295,7 @@ def test_what_is_binary_is_refused(raw: Any, provider: AwsSecretsManagerProvider
     raw.create_secret(Name="app/prod/binary", SecretBinary=MARKER.encode())
 
     for read in (provider.read, lambda key: provider.read_many([key])):
-        with pytest.raises(InvalidSecretValueError, match="'binary' in .* is binary") as caught:
+        with pytest.raises(InvalidSecretValueError, match=r"'binary' in .* is binary") as caught:
             read("binary")
         assert_shows_nothing(caught.value)
     assert provider.list_keys() == ["binary"]
@@ -337,7 +373,10 @@ def test_labels_that_stay_cost_no_call(cloud: Aws, provider: AwsSecretsManagerPr
         (lambda provider: provider.write("a", VALUE, labels={"aws:team": "x"}), InvalidSecretKeyError),
         (lambda provider: provider.write("a", VALUE, labels={"team": "a,b"}), InvalidSecretKeyError),
         (lambda provider: provider.write("é" * 256, VALUE), InvalidSecretKeyError),
-        (lambda provider: provider.write("a", json.dumps("é" * 32_768, ensure_ascii=False).encode()), SecretStoreError),
+        (
+            lambda provider: provider.write("a", json.dumps("é" * 32_769, ensure_ascii=False).encode()),
+            InvalidSecretValueError,
+        ),
         (lambda provider: provider.write("a", b'""'), InvalidSecretValueError),
         (lambda provider: provider.write("a", b"1"), InvalidSecretValueError),
     ],
