@@ -115,7 +115,7 @@ class AwsProvider(Provider):
     ) -> Any:
         """Return the answer to an action, by the name that IAM knows, or None where its error is one of `none_for`."""
         from botocore import xform_name  # noqa: PLC0415 - an extra
-        from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004, PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
         from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
         about = "" if key is None else f"{key!r}: "
@@ -123,26 +123,14 @@ class AwsProvider(Provider):
             return getattr(self._client(), xform_name(action))(**parameters)
         except ClientError as error:
             # What was sent and answered hangs on the error; only its code leaves this block.
-            if _code(error.response) not in none_for:
-                problem = self._refused(error.response, f"{self.service}:{action}", operation, about)
-            elif _may_be_of_a_first_try(action, error.response):
-                told = f"{about}a first try had no answer, and nobody knows what it has done; look before trying again"
-                problem = self.failed(operation, told, is_temporary=True)
-            else:
-                return None
-        except _NotWholeError:
-            told = f"{about}what came is no whole answer of AWS; check the endpoint and proxies on the way"
-            problem = self.failed(operation, told, is_temporary=True)
-        except (ConnectionError, HTTPClientError) as error:
-            told = f"{about}AWS does not answer ({type(error).__name__}); check region, endpoint and network"
-            problem = self.failed(operation, told, is_temporary=True)
-        except (BotoCoreError, ResponseParserError) as error:
-            told = (
-                f"{about}AWS cannot be used ({type(error).__name__}); check the SDK's credentials, region and settings"
-            )
-            problem = self.failed(operation, told)
+            is_none = _code(error.response) in none_for
+            problem = self._refused(error.response, action, operation, about, is_none=is_none)
+        except (BotoCoreError, ResponseParserError, _NotWholeError) as error:
+            problem = self._failed_on_the_way(error, operation, about)
         del parameters  # a value is one of them, and whoever shows a traceback may show what its frames hold
-        raise problem
+        if problem is not None:
+            raise problem
+        return None
 
     def _part(self, answer: Mapping[str, Any], name: str, operation: str) -> Any:
         """Return a part that an answer of AWS has."""
@@ -151,17 +139,37 @@ class AwsProvider(Provider):
         return answer[name]
 
     def _refused(
-        self, response: Mapping[str, Any], action: str, operation: str, about: str
-    ) -> PermissionDeniedError | ProviderError:
+        self, response: Mapping[str, Any], action: str, operation: str, about: str, *, is_none: bool
+    ) -> PermissionDeniedError | ProviderError | None:
         code, status = _code(response), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if is_none:
+            return self._unclear(operation, about) if _may_be_of_a_first_try(action, response) else None
         if code in _DENIED:
             found = _ACTION.search(str(response.get("Error", {}).get("Message")))
-            needed = found["action"] if found else f"{action}, and the use of its KMS key"
+            needed = found["action"] if found else f"{self.service}:{action}, and the use of its KMS key"
             return PermissionDeniedError(f"{self.name} refused to {operation}: {about}allow {needed}")
         if code in _TEMPORARY or status == _TOO_MANY or status >= _SERVER_ERROR:
             return self.failed(operation, f"{about}AWS asks to try again later ({code})", is_temporary=True)
         hint = self.hints.get(code) or _HINTS.get(code, "AWS refused the call")
         return self.failed(operation, f"{about}{hint} ({code})")
+
+    def _unclear(self, operation: str, about: str) -> ProviderError:
+        told = f"{about}a first try had no answer, and nobody knows what it has done; look before trying again"
+        return self.failed(operation, told, is_temporary=True)
+
+    def _failed_on_the_way(self, error: Exception, operation: str, about: str) -> ProviderError:
+        from botocore.exceptions import ConnectionError, HTTPClientError  # noqa: A004, PLC0415 - an extra
+
+        kind = type(error).__name__
+        if isinstance(error, _NotWholeError):
+            told = f"{about}what came is no whole answer of AWS; check the endpoint and proxies on the way"
+        elif isinstance(error, (ConnectionError, HTTPClientError)):
+            told = f"{about}AWS does not answer ({kind}); check region, endpoint and network"
+        else:
+            return self.failed(
+                operation, f"{about}AWS cannot be used ({kind}); check the SDK's credentials, region and settings"
+            )
+        return self.failed(operation, told, is_temporary=True)
 
     def _client(self) -> Any:
         # Making a client is not safe in many threads, but using one is.

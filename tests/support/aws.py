@@ -22,6 +22,7 @@ class Aws:
 
         self.actions: list[str] = []
         self._answers: list[tuple[int, str]] = []
+        self._clients: dict[str, Any] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=MotoRequestHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -41,12 +42,14 @@ class Aws:
         """Return a provider's URL that leads here; `place` is one without options."""
         return f"{place}?{urlencode({'endpoint': self.url, **options})}"
 
-    def client(self, service: str, **credentials: str) -> Any:
-        """Return a client of the SDK."""
+    def client(self, service: str) -> Any:
+        """Return the SDK's client of a service, with all rights as long as none are checked."""
         import boto3
 
-        given = credentials or {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-        return boto3.session.Session(region_name=REGION, **given).client(service, endpoint_url=self.url)
+        if service not in self._clients:
+            session = boto3.session.Session("testing", "testing", region_name=REGION)
+            self._clients[service] = session.client(service, endpoint_url=self.url)
+        return self._clients[service]
 
     def refuse(self, code: str, *, status: int = 400, times: int = 1) -> None:
         """Answer the next calls with an error, instead of what they ask for."""
@@ -74,6 +77,8 @@ class Aws:
 
     def stop(self) -> None:
         """End it."""
+        for client in self._clients.values():
+            client.close()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
