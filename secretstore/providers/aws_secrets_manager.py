@@ -46,9 +46,9 @@ _FOLDER = re.compile(r"[A-Za-z0-9/_+=.@-]*")
 # Where a name stops being the key as it is.
 _WRITTEN_OTHERWISE = re.compile(r"^/|//|-\.|[^A-Za-z0-9/_+=.@-]")
 _NOT_THERE = frozenset({"ResourceNotFoundException"})
-# The latter where a secret of that name is being deleted.
-_TAKEN = frozenset({"ResourceExistsException", "InvalidRequestException"})
-_TAKEN_ID = frozenset({"ResourceExistsException"})
+_EXISTS = frozenset({"ResourceExistsException"})
+# Among others, that of a secret that is deleted.
+_WRONG_STATE = frozenset({"InvalidRequestException"})
 _CURRENT = "AWSCURRENT"
 _CREATED_AGAIN = UUID("5b0f3f0e-6d0a-4b3c-9c36-6f1c7d1c9d11")
 
@@ -85,6 +85,12 @@ class AwsSecretsManagerProvider(AwsProvider):
     """
 
     service = "secretsmanager"
+    hints = {  # noqa: RUF012 - nobody changes it
+        "DecryptionFailure": "its KMS key does not decrypt; enable it, and allow kms:Decrypt",
+        "EncryptionFailure": "its KMS key does not encrypt; enable it, and allow kms:GenerateDataKey and kms:Decrypt",
+        "InvalidParameterException": "AWS does not take it; check key_id, and whether it is the replica of another region",
+        "InvalidRequestException": "it is in a state that does not allow it; another service may manage it",
+    }
     abilities = frozenset(Ability) - {Ability.CHECK_AND_SET, Ability.DESTROY}
 
     def __init__(
@@ -162,14 +168,25 @@ class AwsSecretsManagerProvider(AwsProvider):
             return False
         days = self._recovery_days
         how = {"RecoveryWindowInDays": days} if days else {"ForceDeleteWithoutRecovery": True}
-        return self._ask("DeleteSecret", Ability.DELETE, key, **how) is not None
+        answer = self._call(
+            "DeleteSecret", Ability.DELETE, key, none_for=_NOT_THERE | _WRONG_STATE, SecretId=self._name(key), **how
+        )
+        if answer is None:
+            self._check_deleted(Ability.DELETE, key, self._refused_in_its_state(Ability.DELETE, key))
+            return False
+        return bool(self._part(answer, "Name", Ability.DELETE))
 
     def undelete(self, key: str) -> ProvidedInfo:
         """Bring a deleted secret back, with all its versions."""
         self.require(Ability.UNDELETE)
         found = self._find(Ability.UNDELETE, key)
-        if found is None or (_is_deleted(found) and not self._restore(Ability.UNDELETE, key)):
+        if found is not None and _is_deleted(found):
+            self._restore(Ability.UNDELETE, key)
+            found = self._find(Ability.UNDELETE, key)
+        if found is None:
             raise SecretNotFoundError(self.name, key)
+        if _is_deleted(found):
+            raise self._refused_in_its_state(Ability.UNDELETE, key)
         return self._info(key, found)
 
     def list_versions(self, key: str) -> list[ProvidedInfo]:
@@ -199,7 +216,7 @@ class AwsSecretsManagerProvider(AwsProvider):
             "CreateSecret",
             Ability.WRITE,
             key,
-            none_for=_TAKEN,
+            none_for=_EXISTS | _WRONG_STATE,
             Name=self._name(key),
             SecretString=change.text,
             ClientRequestToken=change.token,
@@ -208,12 +225,12 @@ class AwsSecretsManagerProvider(AwsProvider):
         return answer is not None and bool(self._part(answer, "VersionId", Ability.WRITE))
 
     def _replace(self, key: str, found: Mapping[str, Any], change: _Change) -> bool:
-        if _is_deleted(found) and not self._restore(Ability.WRITE, key):
-            return False
+        if _is_deleted(found):
+            self._restore(Ability.WRITE, key)
         if change.tags is not None:
             self._set_tags(key, found, change.tags)
         value = {"SecretString": change.text, "ClientRequestToken": change.token}
-        return self._ask("PutSecretValue", Ability.WRITE, key, none_for=_NOT_THERE | _TAKEN_ID, **value) is not None
+        return self._ask("PutSecretValue", Ability.WRITE, key, none_for=_NOT_THERE | _EXISTS, **value) is not None
 
     def _token_to_create(self, key: str, found: Mapping[str, Any]) -> UUID:
         """Return the id of the version that follows on a deleted one, the same for all who would create it.
@@ -237,9 +254,14 @@ class AwsSecretsManagerProvider(AwsProvider):
         labels = _labels(found if change.tags is None else {"Tags": change.tags})
         return self._told(key, change.token, labels=labels, created_at=found.get("CreatedDate"))
 
-    def _restore(self, operation: str, key: str) -> bool:
-        answer = self._call("RestoreSecret", operation, key, none_for=_NOT_THERE, SecretId=self._name(key))
-        return answer is not None and bool(self._part(answer, "Name", operation))
+    def _restore(self, operation: str, key: str) -> None:
+        # Whether it was, or others did so before, is seen by what follows.
+        none_for = _NOT_THERE | _WRONG_STATE
+        self._call("RestoreSecret", operation, key, none_for=none_for, SecretId=self._name(key))
+
+    def _refused_in_its_state(self, operation: str, key: str) -> ProviderError:
+        (code,) = _WRONG_STATE
+        return self.failed(operation, f"{key!r}: {self.hints[code]} ({code})")
 
     def _find(self, operation: str, key: str) -> Mapping[str, Any] | None:
         """Return what AWS knows of a secret, also of a deleted one."""
@@ -269,19 +291,18 @@ class AwsSecretsManagerProvider(AwsProvider):
     def _check_deleted(self, operation: str, key: str, problem: ProviderError) -> None:
         """Raise the problem, unless it is that the secret is deleted: for that AWS has no code of its own."""
         found = None if problem.is_temporary else self._find(operation, key)
-        if found is None or not _is_deleted(found):
+        if problem.is_temporary or (found is not None and not _is_deleted(found)):
             raise problem
 
     def _check_missing(self, key: str, refusal: Mapping[str, Any]) -> None:
         """Raise what kept a secret out of a batch, unless it is missing or deleted."""
-        code = refusal.get("ErrorCode")
-        if code in _NOT_THERE:
-            return
-        error = {"Code": code, "Message": refusal.get("Message")}
-        problem = self._refused({"Error": error}, f"{self.service}:GetSecretValue", _READ, f"{key!r}: ")
-        if not isinstance(problem, ProviderError):
+        error = {"Code": refusal.get("ErrorCode"), "Message": refusal.get("Message")}
+        is_missing = error["Code"] in _NOT_THERE
+        problem = self._refused({"Error": error}, "GetSecretValue", _READ, f"{key!r}: ", is_none=is_missing)
+        if isinstance(problem, ProviderError):
+            self._check_deleted(_READ, key, problem)
+        elif problem is not None:
             raise problem
-        self._check_deleted(_READ, key, problem)
 
     def _pages(
         self, action: str, operation: str, key: str | None = None, **parameters: Any
