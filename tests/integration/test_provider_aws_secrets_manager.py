@@ -2,16 +2,17 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from http.client import HTTPException
 from socketserver import BaseServer
 from typing import Any, cast
 
 import pytest
 
-from secretstore.domain.providers import Ability
+from secretstore.domain.providers import Ability, SecretProvider
 from secretstore.errors import (
     ConfigurationError,
     InvalidSecretKeyError,
@@ -26,13 +27,32 @@ from secretstore.opening import open_provider
 from secretstore.providers.aws_secrets_manager import AwsSecretsManagerProvider
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
 from secretstore.testing.interruptions import _Request
-from tests.support.aws import Aws
+from tests.support.aws import Aws, actions_of, policies
+from tests.support.project import ROOT
 
 REGION = "eu-west-1"
 PLACE = f"aws-secretsmanager://{REGION}/app/prod/"
 MARKER = "M4rker-0f-a-value"
 VALUE = json.dumps(MARKER).encode()
 JSON_OF_AWS = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": "told-by-a-test"}
+PAGE = ROOT / "docs/providers/aws-secrets-manager.md"
+
+# A call for each right, which fails without it.
+READS: dict[str, Callable[[SecretProvider], object]] = {
+    "GetSecretValue": lambda provider: provider.read("a"),
+    "BatchGetSecretValue": lambda provider: provider.read_many(["a"]),
+    "ListSecrets": lambda provider: provider.list_keys(),
+    "ListSecretVersionIds": lambda provider: provider.list_versions("a"),
+    "DescribeSecret": lambda provider: provider.describe("a"),
+}
+WRITES: dict[str, Callable[[SecretProvider], object]] = {
+    "PutSecretValue": lambda provider: provider.write("a", VALUE),
+    "TagResource": lambda provider: provider.write("a", VALUE, labels={"team": "search", "stage": "prod"}),
+    "UntagResource": lambda provider: provider.write("a", VALUE, labels={}),
+    "DeleteSecret": lambda provider: provider.delete("a"),
+    "RestoreSecret": lambda provider: provider.undelete("deleted"),
+    "CreateSecret": lambda provider: provider.write("new", VALUE),
+}
 
 Open = Callable[..., AwsSecretsManagerProvider]
 
@@ -475,6 +495,118 @@ def test_nothing_to_undelete(provider: AwsSecretsManagerProvider) -> None:
     """It is told by the name of the place and the key."""
     with pytest.raises(SecretNotFoundError, match=r"'missing' in namespace 'aws-secretsmanager://eu-west-1/app/prod/'"):
         provider.undelete("missing")
+
+
+@pytest.mark.parametrize("days", ["0", "30"])
+def test_nobody_is_told_a_lie_about_a_first_try(cloud: Aws, opened: Open, days: str) -> None:
+    """A delete whose answer was lost finds the secret deleted when it is sent again: then nobody knows by whom."""
+    with LosesAnswers(cloud.port) as network:
+        provider = opened(endpoint=network.url, recovery_days=days)
+        provider.write("token", VALUE)
+        network.cut(after=1, times=1)
+        if days == "0":
+            # A delete for good of what is gone succeeds in AWS.
+            assert provider.delete("token") is True
+        else:
+            with pytest.raises(ProviderError, match="nobody knows") as caught:
+                provider.delete("token")
+            assert caught.value.is_temporary
+        assert provider.delete("token") is False
+
+
+def test_others_delete_or_restore_meanwhile(
+    raw: Any, provider: AwsSecretsManagerProvider, disturbed: Disturbed
+) -> None:
+    """Who comes second has deleted nothing; and nothing is undeleted that has gone for good."""
+    provider.write("token", VALUE)
+    disturbed.meanwhile = iter([lambda: provider.delete("token")])
+    assert disturbed.delete("token") is False
+    disturbed.meanwhile = iter([lambda: provider.undelete("token")])
+    assert disturbed.undelete("token").key == "token"
+    provider.delete("token")
+    name = "app/prod/token"
+    disturbed.meanwhile = iter([lambda: raw.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)])
+    with pytest.raises(SecretNotFoundError):
+        disturbed.undelete("token")
+    disturbed.close()
+
+
+def test_what_is_in_no_state_to_be_changed(cloud: Aws, network: HttpRelay, behind: AwsSecretsManagerProvider) -> None:
+    """A secret that another service manages is neither deleted nor brought back, and that is an error."""
+    refusal = Answer(status=400, body=b'{"__type":"InvalidRequestException"}', headers=JSON_OF_AWS)
+    behind.write("token", VALUE)
+    for change in (behind.delete, lambda key: behind.write(key, VALUE)):
+        network.answer(refusal, after=1, times=1)
+        with pytest.raises(ProviderError, match="another service may manage it") as caught:
+            change("token")
+        assert not caught.value.is_temporary
+    behind.delete("token")
+    network.answer(refusal, after=1, times=1)
+    with pytest.raises(ProviderError, match="another service may manage it"):
+        behind.undelete("token")
+
+
+@pytest.fixture
+def limited(cloud: Aws, provider: SecretProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretProvider]:
+    """A provider whose user may do what a test says, on a folder with a labelled secret and one that is deleted."""
+    provider.write("a", VALUE, labels={"team": "search"})
+    provider.write("deleted", VALUE)
+    provider.delete("deleted")
+    for name, value in cloud.user().items():
+        monkeypatch.setenv(name, value)
+    limited = open_provider(cloud.at(PLACE))
+    yield limited
+    limited.close()
+
+
+def allow(cloud: Aws, actions: Iterable[str]) -> None:
+    """Let the user of a limited provider do this and nothing else."""
+    cloud.allow(f"secretsmanager:{action}" for action in actions)
+
+
+def of_the_page() -> list[list[dict[str, Any]]]:
+    """Return the statements of the policies of the page, for a reader and a writer, that are not on KMS."""
+    return [[each for each in policy if "kms:" not in str(each["Action"])] for policy in policies(PAGE)]
+
+
+def test_the_policies_of_the_page_are_enough(cloud: Aws, limited: SecretProvider) -> None:
+    """Who reads can read and nothing else, and who writes can do everything."""
+    reader, writer = of_the_page()
+    cloud.allow(actions_of(reader))
+    for call in READS.values():
+        call(limited)
+    for action in ("PutSecretValue", "DeleteSecret", "RestoreSecret", "CreateSecret"):
+        with pytest.raises(PermissionDeniedError, match=action):
+            WRITES[action](limited)
+    cloud.allow(actions_of(reader) | actions_of(writer))
+    for call in READS.values():
+        call(limited)
+    cloud.allow(actions_of(writer) | {"secretsmanager:DescribeSecret"})
+    for call in WRITES.values():
+        call(limited)
+
+
+def test_the_policies_of_the_page_allow_nothing_idle(cloud: Aws, limited: SecretProvider) -> None:
+    """Each right that is taken away is missed by a call, and the error names it."""
+    allowed = {action.removeprefix("secretsmanager:") for policy in of_the_page() for action in actions_of(policy)}
+    assert allowed == READS.keys() | WRITES.keys()
+    for action, call in {**READS, **WRITES}.items():
+        allow(cloud, allowed - {action})
+        with pytest.raises(PermissionDeniedError, match=f"allow secretsmanager:{action}$") as caught:
+            call(limited)
+        assert_shows_nothing(caught.value)
+
+
+def test_the_policies_of_the_page_are_for_its_folder() -> None:
+    """What reads or changes a secret reaches those of the folder and none beside it."""
+    names = {"app/prod/a": True, "app/prod/a/b": True, "app/production": False, "app": False, "x/app/prod/a": False}
+    for statement in (each for policy in of_the_page() for each in policy):
+        if statement["Resource"] == "*":
+            assert actions_of([statement]) == {"secretsmanager:BatchGetSecretValue", "secretsmanager:ListSecrets"}
+            continue
+        secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret"
+        reached = {name: fnmatchcase(f"{secret}:{name}-AbCdEf", statement["Resource"]) for name in names}
+        assert reached == names
 
 
 def assert_shows_nothing(error: BaseException | None) -> None:
