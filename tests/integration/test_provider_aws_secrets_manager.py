@@ -2,17 +2,16 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from http.client import HTTPException
 from socketserver import BaseServer
 from typing import Any, cast
 
 import pytest
 
-from secretstore.domain.providers import Ability, SecretProvider
+from secretstore.domain.providers import Ability
 from secretstore.errors import (
     ConfigurationError,
     InvalidSecretKeyError,
@@ -27,33 +26,13 @@ from secretstore.opening import open_provider
 from secretstore.providers.aws_secrets_manager import AwsSecretsManagerProvider
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
 from secretstore.testing.interruptions import _Request
-from tests.support.aws import Aws, actions_of, policies
-from tests.support.project import ROOT
+from tests.support.aws import Aws
 
 REGION = "eu-west-1"
 PLACE = f"aws-secretsmanager://{REGION}/app/prod/"
 MARKER = "M4rker-0f-a-value"
 VALUE = json.dumps(MARKER).encode()
 JSON_OF_AWS = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": "told-by-a-test"}
-PAGE = ROOT / "docs/providers/aws-secrets-manager.md"
-
-# A call for each right, which fails without it.
-READS: dict[str, Callable[[SecretProvider], object]] = {
-    "GetSecretValue": lambda provider: provider.read("a"),
-    "BatchGetSecretValue": lambda provider: provider.read_many(["a"]),
-    "ListSecrets": lambda provider: provider.list_keys(),
-    "ListSecretVersionIds": lambda provider: provider.list_versions("a"),
-    "DescribeSecret": lambda provider: provider.describe("a"),
-}
-WRITES: dict[str, Callable[[SecretProvider], object]] = {
-    "PutSecretValue": lambda provider: provider.write("a", VALUE),
-    "TagResource": lambda provider: provider.write("a", VALUE, labels={"team": "search", "stage": "prod"}),
-    "UntagResource": lambda provider: provider.write("a", VALUE, labels={}),
-    "DeleteSecret": lambda provider: provider.delete("a"),
-    "RestoreSecret": lambda provider: provider.undelete("deleted"),
-    "CreateSecret": lambda provider: provider.write("new", VALUE),
-}
-
 Open = Callable[..., AwsSecretsManagerProvider]
 
 
@@ -544,69 +523,6 @@ def test_what_is_in_no_state_to_be_changed(cloud: Aws, network: HttpRelay, behin
     network.answer(refusal, after=1, times=1)
     with pytest.raises(ProviderError, match="another service may manage it"):
         behind.undelete("token")
-
-
-@pytest.fixture
-def limited(cloud: Aws, provider: SecretProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretProvider]:
-    """A provider whose user may do what a test says, on a folder with a labelled secret and one that is deleted."""
-    provider.write("a", VALUE, labels={"team": "search"})
-    provider.write("deleted", VALUE)
-    provider.delete("deleted")
-    for name, value in cloud.user().items():
-        monkeypatch.setenv(name, value)
-    limited = open_provider(cloud.at(PLACE))
-    yield limited
-    limited.close()
-
-
-def allow(cloud: Aws, actions: Iterable[str]) -> None:
-    """Let the user of a limited provider do this and nothing else."""
-    cloud.allow(f"secretsmanager:{action}" for action in actions)
-
-
-def of_the_page() -> list[list[dict[str, Any]]]:
-    """Return the statements of the policies of the page, for a reader and a writer, that are not on KMS."""
-    return [[each for each in policy if "kms:" not in str(each["Action"])] for policy in policies(PAGE)]
-
-
-def test_the_policies_of_the_page_are_enough(cloud: Aws, limited: SecretProvider) -> None:
-    """Who reads can read and nothing else, and who writes can do everything."""
-    reader, writer = of_the_page()
-    cloud.allow(actions_of(reader))
-    for call in READS.values():
-        call(limited)
-    for action in ("PutSecretValue", "DeleteSecret", "RestoreSecret", "CreateSecret"):
-        with pytest.raises(PermissionDeniedError, match=action):
-            WRITES[action](limited)
-    cloud.allow(actions_of(reader) | actions_of(writer))
-    for call in READS.values():
-        call(limited)
-    cloud.allow(actions_of(writer) | {"secretsmanager:DescribeSecret"})
-    for call in WRITES.values():
-        call(limited)
-
-
-def test_the_policies_of_the_page_allow_nothing_idle(cloud: Aws, limited: SecretProvider) -> None:
-    """Each right that is taken away is missed by a call, and the error names it."""
-    allowed = {action.removeprefix("secretsmanager:") for policy in of_the_page() for action in actions_of(policy)}
-    assert allowed == READS.keys() | WRITES.keys()
-    for action, call in {**READS, **WRITES}.items():
-        allow(cloud, allowed - {action})
-        with pytest.raises(PermissionDeniedError, match=f"allow secretsmanager:{action}$") as caught:
-            call(limited)
-        assert_shows_nothing(caught.value)
-
-
-def test_the_policies_of_the_page_are_for_its_folder() -> None:
-    """What reads or changes a secret reaches those of the folder and none beside it."""
-    names = {"app/prod/a": True, "app/prod/a/b": True, "app/production": False, "app": False, "x/app/prod/a": False}
-    for statement in (each for policy in of_the_page() for each in policy):
-        if statement["Resource"] == "*":
-            assert actions_of([statement]) == {"secretsmanager:BatchGetSecretValue", "secretsmanager:ListSecrets"}
-            continue
-        secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret"
-        reached = {name: fnmatchcase(f"{secret}:{name}-AbCdEf", statement["Resource"]) for name in names}
-        assert reached == names
 
 
 def assert_shows_nothing(error: BaseException | None) -> None:
