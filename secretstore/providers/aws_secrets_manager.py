@@ -173,8 +173,7 @@ class AwsSecretsManagerProvider(AwsProvider):
         )
         if answer is None:
             self._check_deleted(Ability.DELETE, key, self._refused_in_its_state(Ability.DELETE, key))
-            return False
-        return bool(self._part(answer, "Name", Ability.DELETE))
+        return answer is not None
 
     def undelete(self, key: str) -> ProvidedInfo:
         """Bring a deleted secret back, with all its versions."""
@@ -196,7 +195,7 @@ class AwsSecretsManagerProvider(AwsProvider):
             return []
         wanted = {"SecretId": self._name(key), "IncludeDeprecated": True, "MaxResults": _PAGE}
         pages = self._pages("ListSecretVersionIds", Ability.VERSIONS, key, **wanted)
-        versions = [each for page in pages for each in self._whole(page, Ability.VERSIONS).get("Versions", ())]
+        versions = [each for page in pages for each in page.get("Versions", ())]
         # Of two of the same moment the later one stands later.
         versions.reverse()
         newest_first = sorted(versions, key=lambda version: version["CreatedDate"], reverse=True)
@@ -222,7 +221,7 @@ class AwsSecretsManagerProvider(AwsProvider):
             ClientRequestToken=change.token,
             **given,
         )
-        return answer is not None and bool(self._part(answer, "VersionId", Ability.WRITE))
+        return answer is not None
 
     def _replace(self, key: str, found: Mapping[str, Any], change: _Change) -> bool:
         if _is_deleted(found):
@@ -267,8 +266,9 @@ class AwsSecretsManagerProvider(AwsProvider):
         """Return what AWS knows of a secret, also of a deleted one."""
         if not self._can_be(key):
             return None
+        found: Mapping[str, Any] | None
         found = self._call("DescribeSecret", operation, key, none_for=_NOT_THERE, SecretId=self._name(key))
-        return None if found is None else self._whole(found, operation)
+        return found
 
     def _ask(
         self, action: str, operation: str, key: str, *, none_for: Collection[str] = _NOT_THERE, **parameters: Any
@@ -282,10 +282,6 @@ class AwsSecretsManagerProvider(AwsProvider):
         del parameters  # as in `_call`
         if problem is not None:
             self._check_deleted(operation, key, problem)
-        return None if answer is None else self._whole(answer, operation)
-
-    def _whole(self, answer: Mapping[str, Any], operation: str) -> Mapping[str, Any]:
-        self._part(answer, "Name", operation)
         return answer
 
     def _check_deleted(self, operation: str, key: str, problem: ProviderError) -> None:
