@@ -1,5 +1,6 @@
 """Files in a folder keep what providers promise of reading, and nothing leads out of the folder."""
 
+import errno
 import os
 import shutil
 import socket
@@ -313,6 +314,19 @@ def test_a_folder_that_may_only_be_passed_through_is_read_by_key(reachable: Path
 
     assert secret is not None
     assert secret.value_json == JSON
+
+
+@pytest.mark.parametrize(("code", "is_temporary"), [(errno.EIO, True), (errno.ELOOP, True), (errno.EINVAL, False)])
+def test_what_the_file_system_fails_with_is_told(folder: Path, code: int, is_temporary: bool) -> None:  # noqa: FBT001
+    """In its words; some of it passes, such as a link that took the place of a file while it was opened."""
+
+    def fail(_: int) -> None:
+        raise OSError(code, "in a test")
+
+    with pytest.raises(ProviderError, match="failed to read 'a'") as caught:
+        FilesProvider(str(folder))._look("read 'a'", fail)
+    assert os.strerror(code) in str(caught.value)
+    assert caught.value.is_temporary is is_temporary
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
