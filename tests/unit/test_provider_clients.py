@@ -297,6 +297,34 @@ def test_a_place_that_hangs_does_not_hold_the_loop(place: ToldProvider) -> None:
     assert place.reads == 2
 
 
+def test_what_is_kept_is_read_though_every_thread_waits(place: ToldProvider) -> None:
+    """A place that hangs does not keep anybody from values in memory, nor from the word that there is none."""
+    entered, released = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        released.wait(DEADLINE_SECONDS)
+
+    async def use() -> None:
+        async with AsyncProviderClient(place, cache=CacheConfig(), threads=1) as client:
+            await client.set_secret("a", "kept")
+            before = await client.get_secret("a"), await client.get_secret("missing")
+            place.during = hang
+            other = asyncio.create_task(client.get_secret("other"))
+            await asyncio.to_thread(entered.wait, DEADLINE_SECONDS)
+            assert (await client.get_secret("a", str), await client.get_secret("missing")) == before
+            assert await client.get_secret_or_raise("a") == "kept"
+            assert await client.get_secret("missing", default="default") == "default"
+            assert not other.done()
+            released.set()
+            await other
+            with pytest.raises(SecretNotFoundError):
+                await client.get_secret_or_raise("missing")
+
+    asyncio.run(use())
+    assert place.reads == 3
+
+
 def test_a_task_that_is_cancelled_waits_no_longer(place: ToldProvider) -> None:
     """What it has begun goes on, as is said."""
     entered, released, written = threading.Event(), threading.Event(), threading.Event()
