@@ -43,6 +43,8 @@ if typing.TYPE_CHECKING:
     from secretstore.opening import open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
+    from secretstore.providers.asynchronous import AsyncProviderClient
+    from secretstore.providers.clients import ProviderClient
     from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
     from secretstore.service.reading import PastSecrets
     from secretstore.service.synchronous import SecretService
@@ -50,6 +52,7 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Ability",
     "AsyncPastSecrets",
+    "AsyncProviderClient",
     "AsyncSecretClient",
     "AsyncSecretService",
     "CacheConfig",
@@ -68,6 +71,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProvidedInfo",
     "ProvidedSecret",
+    "ProviderClient",
     "ProviderError",
     "Restoration",
     "SchemaOutOfDateError",
@@ -92,6 +96,7 @@ __all__ = [
 _PLACES = {
     "Ability": "secretstore.domain.providers",
     "AsyncPastSecrets": "secretstore.service.asynchronous",
+    "AsyncProviderClient": "secretstore.providers.asynchronous",
     "AsyncSecretClient": "secretstore.client.asynchronous",
     "AsyncSecretService": "secretstore.service.asynchronous",
     "CacheConfig": "secretstore.cache.config",
@@ -103,6 +108,7 @@ _PLACES = {
     "PastSecrets": "secretstore.service.reading",
     "ProvidedInfo": "secretstore.domain.providers",
     "ProvidedSecret": "secretstore.domain.providers",
+    "ProviderClient": "secretstore.providers.clients",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
