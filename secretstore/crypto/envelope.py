@@ -166,7 +166,8 @@ def _decoded(text: str, what: object) -> bytes:
         decoded = a2b_base64(text, strict_mode=True)
     except ValueError:
         decoded = b""
-    # Strict as it is, only the bits that the last group does not use can still differ.
-    if text and _encoded(decoded[-(len(decoded) % 3 or 3) :]) != text[-4:]:
+    # Strict as it is, it takes padding after whole groups, and any bits that a last group of one or two bytes does not use.
+    rest = len(decoded) % 3
+    if len(text) != (len(decoded) + 2) // 3 * 4 or (rest and _encoded(decoded[-rest:]) != text[-4:]):
         raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")
     return decoded
