@@ -154,6 +154,7 @@ class ChainProvider(Provider):
         labels: Mapping[str, str] | None = None,
     ) -> ProvidedInfo:
         """Write a secret; raises `ProviderError` where a link above holds the key and would go on answering."""
+        self.require_what_a_write_needs(expected_version, labels)
         writer = self._link_to(Ability.WRITE)
         self._refuse_where_held(key, Ability.WRITE, self._above(writer))
         if expected_version == 0:
@@ -244,7 +245,7 @@ class ChainProvider(Provider):
         return self._writer if found is None else found[0]
 
     def _link_to(self, ability: Ability) -> Link:
-        if self._writer is None:
+        if self._writer is None or ability not in self.abilities:
             self.refuse(ability)
         return self._writer
 
