@@ -431,7 +431,7 @@ def test_every_link_is_closed() -> None:
 
     class Stuck(FailingProvider):
         def close(self) -> None:
-            raise OSError
+            raise OSError("stuck")
 
     top, low = FailingProvider("top"), FailingProvider("low")
     with pytest.raises(OSError, match="stuck"), of(top, Stuck("stuck"), low):
