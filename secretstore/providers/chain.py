@@ -127,7 +127,10 @@ class ChainProvider(Provider):
         return list(self.list_sources(prefix, after=after, limit=limit))
 
     def list_sources(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> dict[str, str]:
-        """Return the same keys in the same order, each with the name of the link that answers a read of it."""
+        """Return the same keys in the same order, each with the name of the first link that lists it.
+
+        A link that lists keys in a form of its own may answer for others too; `explain` says who does.
+        """
         lists = (
             [(key, link.name) for key in self._ask(link, lambda p: p.list_keys(prefix, after=after, limit=limit)) or ()]
             for link in self._links
