@@ -1,4 +1,4 @@
-"""The one reader of settings from the process's environment."""
+"""The one reader of the process's environment."""
 
 import os
 from collections.abc import Callable, Mapping
