@@ -37,11 +37,10 @@ def chain_named(urls: str | None, database_url: str | None, namespace: str | Non
     """Return the chain of the option, else of the environment unless the option of a database is given."""
     if urls is not None and database_url is not None:
         raise CommandError("give either --chain or --database-url, not both", ExitCode.USAGE)
-    set_one = None if database_url is not None else load_settings().chain
-    named = urls if urls is not None else set_one and set_one.get_secret_value()
+    named = load_settings(chain=urls).chain if database_url is None else None
     if named is not None and namespace is not None:
         raise CommandError("the URLs of a chain say the namespace; leave --namespace out", ExitCode.USAGE)
-    return named
+    return None if named is None else named.get_secret_value()
 
 
 def refuse_options(where: str, **given: object) -> None:

@@ -91,9 +91,6 @@ def test_a_link_that_is_down_is_seen(chained: CommandLine, optional: bool) -> No
         (["get", "k", "--at", "2026-08-01T12:00Z"], "--at cannot be used with a chain"),
         (["get", "k", "--explain", "--reveal", "--plain"], "--reveal and --plain cannot be used with --explain"),
         (["list", "--deleted", "--label", "a=b"], "--label and --deleted cannot be used with a chain"),
-        (["get", "k", "-n", "prod"], "leave --namespace out"),
-        (["get", "k", "--chain", "env://", "--database-url", "embedded"], "either --chain or --database-url"),
-        (["get", "k", "--chain", "nothing"], "a provider is named by a URL"),
     ],
 )
 def test_what_means_nothing_there_is_refused(bare_cli: CommandLine, arguments: list[str], said: str) -> None:
