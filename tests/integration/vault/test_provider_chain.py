@@ -83,7 +83,7 @@ def test_an_optional_server_that_goes_away_is_told(
 
 @pytest.mark.parametrize("chain", [True], indirect=True)
 def test_an_optional_server_that_denies_is_an_error(
-    chain: ChainProvider, bao: Bao, folder: str, network: HttpRelay, monkeypatch: pytest.MonkeyPatch
+    chain: ChainProvider, folder: str, network: HttpRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong token is no outage: OpenBao may hold the key, so nothing answers in its place."""
     monkeypatch.setenv("VAULT_TOKEN", "wrong")
