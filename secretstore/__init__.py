@@ -43,12 +43,15 @@ if typing.TYPE_CHECKING:
     from secretstore.opening import open_chain, open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
+    from secretstore.providers.asynchronous import AsyncProviderClient
+    from secretstore.providers.clients import ProviderClient
     from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
     from secretstore.service.reading import PastSecrets
     from secretstore.service.synchronous import SecretService
 
 __all__ = [
     "AsyncPastSecrets",
+    "AsyncProviderClient",
     "AsyncSecretClient",
     "AsyncSecretService",
     "CacheConfig",
@@ -67,6 +70,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProvidedInfo",
     "ProvidedSecret",
+    "ProviderClient",
     "ProviderError",
     "Restoration",
     "SchemaOutOfDateError",
@@ -90,6 +94,7 @@ __all__ = [
 
 _PLACES = {
     "AsyncPastSecrets": "secretstore.service.asynchronous",
+    "AsyncProviderClient": "secretstore.providers.asynchronous",
     "AsyncSecretClient": "secretstore.client.asynchronous",
     "AsyncSecretService": "secretstore.service.asynchronous",
     "CacheConfig": "secretstore.cache.config",
@@ -101,6 +106,7 @@ _PLACES = {
     "PastSecrets": "secretstore.service.reading",
     "ProvidedInfo": "secretstore.domain.providers",
     "ProvidedSecret": "secretstore.domain.providers",
+    "ProviderClient": "secretstore.providers.clients",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
