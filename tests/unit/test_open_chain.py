@@ -85,3 +85,16 @@ def test_what_was_opened_is_closed_when_a_later_link_is_refused(monkeypatch: pyt
         open_chain("memory: nowhere://")
 
     assert opened.closed == 1
+
+
+def test_a_link_that_was_down_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place that hangs is asked once, and not by every read."""
+    down = FailingProvider("down")
+    down.go_down()
+    monkeypatch.setattr(opening, "open_provider", lambda url: down if url == "memory:" else open_provider(url))
+
+    with open_chain("optional:memory: env://?prefix=TOP_") as chain:
+        found = [chain.read("k") for _ in range(5)]
+
+    assert [secret and secret.info.provider for secret in found] == ["env://?prefix=TOP_"] * 5
+    assert (down.asked, chain.statistics()[0].failures) == ([("read", "k")], 5)

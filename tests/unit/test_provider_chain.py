@@ -14,6 +14,7 @@ from secretstore import (
     PermissionDeniedError,
     ProvidedInfo,
     ProvidedSecret,
+    ProviderClient,
     ProviderError,
     SecretStoreError,
     VersionConflictError,
@@ -444,3 +445,15 @@ def test_no_record_shows_a_value() -> None:
     chain = of(FailingProvider("top", k=VALUE))
 
     assert VALUE not in f"{chain!r}{chain.read('k')!r}{chain.statistics()!r}{Link(FailingProvider('top', k=VALUE))!r}"
+
+
+def test_a_client_of_a_chain_leaves_no_link_alone_for_another() -> None:
+    """After a read or a write that failed for one link, the keys of those above it are read as before."""
+    top, low = FailingProvider("top", k=VALUE), FailingProvider("low")
+    client = ProviderClient(of(top, low, write_to="top"))
+    low.go_down()
+
+    for call in (lambda: client.get_secret("other"), lambda: client.delete_secret("k")):
+        with pytest.raises(ProviderError, match="low does not answer"):
+            call()
+        assert client.get_secret("k") == VALUE
