@@ -73,6 +73,19 @@ class TestAWriterAbove(SecretProviderContract):
         return ChainProvider([Link(MemoryProvider()), Link(FailingProvider("low"), optional=True)], write_to="memory:")
 
 
+class TestAWriterOfLittle(SecretProviderContract):
+    """What the link that it writes to is not able to, a chain refuses by its own name."""
+
+    @pytest.fixture
+    def provider(self) -> SecretProvider:
+        """A writer that can only write, above a link that can do more."""
+        writer = MemoryProvider()
+        writer.abilities = frozenset({Ability.WRITE})
+        low = FailingProvider("low")
+        low.abilities -= {Ability.VERSIONS}
+        return ChainProvider([Link(writer), Link(low)], write_to="memory:")
+
+
 class TestNoWriter(SecretProviderContract):
     """One that writes to nothing refuses by its own name what would change something."""
 
@@ -264,14 +277,15 @@ def test_what_changes_goes_to_one_link_only() -> None:
 
 @EACH_READ
 @pytest.mark.parametrize("order", ["above", "below"])
-def test_a_link_that_is_down_is_an_error(read: Change, order: str) -> None:
-    """No other link stands in for it; only what a link above it has is answered without it."""
+def test_a_link_that_is_down_is_an_error(read: Change, order: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No other link stands in for it, and the error says so, not the log."""
     down, up = FailingProvider("down", k="1"), FailingProvider("up", other="2")
     down.go_down()
 
     with pytest.raises(ProviderError, match="down does not answer") as caught:
         read(of(*((down, up) if order == "above" else (up, down))))
     assert caught.value.is_temporary
+    assert caplog.records == []
 
 
 @EACH_READ
