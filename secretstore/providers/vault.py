@@ -93,7 +93,8 @@ class VaultProvider(Provider):
 
     def read_many(self, keys: Collection[str]) -> dict[str, ProvidedSecret]:
         """Return those of the secrets that there are; each is a request of its own, some of them at once."""
-        found = zip(keys, self._at_once(self.read, keys), strict=True)
+        wanted = list(dict.fromkeys(keys))
+        found = zip(wanted, self._at_once(self.read, wanted), strict=True)
         return {key: secret for key, secret in found if secret is not None}
 
     def list_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
@@ -296,7 +297,7 @@ class VaultProvider(Provider):
         """Look once whether this is an engine of version 2, as an older one would take and give something else."""
         answer = self._session.ask("GET", quote(f"sys/internal/ui/mounts/{self._mount}"))
         found = answer.data
-        if answer.status == HTTPStatus.OK and (found.get("type"), found.get("options")) != ("kv", {"version": "2"}):
+        if answer.is_success and (found.get("type"), found.get("options")) != ("kv", {"version": "2"}):
             raise self._no_engine("open")
         self._is_known = not answer.is_temporary
 
@@ -315,7 +316,7 @@ class VaultProvider(Provider):
             raise self.failed(operation, f"{path} is written with expected_version only")
         if answer.status == HTTPStatus.NOT_FOUND:
             raise self._no_engine(operation)
-        raise self.failed(operation, f"status {answer.status} at {path}")
+        raise self.failed(operation, f"{path} is answered with status {answer.status}, and not as Vault would")
 
     def _no_engine(self, operation: str) -> ProviderError:
         return self.failed(operation, f"there is no KV engine of version 2 at {self._mount}/")

@@ -12,9 +12,9 @@ A value stands as the members of an entry, in one of three ways, told apart by n
 
     {"user": "app", …}          an object, as it is
     {"value": 5}                every other value, under the only member `value`
-    {"value_json": "1.0"}       as its JSON text: what the first two would change or confuse, that is numbers that a double
-                                does not hold or that lose their ".0", lone surrogates, more than 250 values or member
-                                names, and objects whose only member has one of these two names
+    {"value_json": "1.0"}       as its JSON text: what the first two would change or confuse, that is numbers that would not
+                                be spelled the same (1.0, 1e5, more than 15 digits), lone surrogates, more than 250 values or
+                                member names, and objects whose only member has one of these two names
 
 Labels are the custom metadata of the path.
 """
@@ -22,7 +22,6 @@ Labels are the custom metadata of the path.
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Any, NoReturn
 
 from secretstore.domain.names import parse_key
@@ -36,7 +35,9 @@ MAX_LABEL_TEXT_BYTES = 512
 
 # OpenBao takes requests of up to 1000 strings, Vault up to a depth of 300.
 _MOST_PARTS = 250
-_MOST_IN_A_DOUBLE = 2**53
+_DIGITS_IN_A_DOUBLE = 15
+# Stands for a number that would be spelled otherwise when it comes back.
+_CHANGES = object()
 _EMPTY = "%"
 _DOTS = {".": "%2E", "..": "%2E%2E"}
 
@@ -156,7 +157,16 @@ def _is_json(text: str) -> bool:
 
 
 def _loaded(text: str) -> Any:
-    return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+    return json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_refuse_constant)
+
+
+def _float(text: str) -> object:
+    number = float(text)
+    return number if repr(number) == text and not number.is_integer() else _CHANGES
+
+
+def _int(text: str) -> object:
+    return int(text) if len(text) <= _DIGITS_IN_A_DOUBLE and text != "-0" else _CHANGES
 
 
 def _refuse_constant(_: str) -> NoReturn:
@@ -182,12 +192,9 @@ def _inside(part: Any) -> Iterable[Any]:
 
 
 def _is_kept_alone(part: Any) -> bool:
-    if isinstance(part, Decimal):
-        number = float(part)
-        return not number.is_integer() and Decimal(repr(number)) == part
-    if isinstance(part, str):
-        return part.isascii() or not any("\ud800" <= character <= "\udfff" for character in part)
-    return not isinstance(part, int) or abs(part) <= _MOST_IN_A_DOUBLE
+    if isinstance(part, str) and not part.isascii():
+        return not any("\ud800" <= character <= "\udfff" for character in part)
+    return part is not _CHANGES
 
 
 def _dumped(value: Any) -> bytes:

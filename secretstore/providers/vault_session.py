@@ -52,8 +52,8 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the request was carried out."""
-        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+        """Whether the server, and not some proxy on the way, says that the request was carried out."""
+        return self.status == HTTPStatus.NO_CONTENT or (self.status == HTTPStatus.OK and "data" in self.json())
 
     @property
     def says_missing(self) -> bool:
@@ -234,7 +234,7 @@ class _Login:
         if known is not None and known.text != ended and known.can_be_renewed:
             answer = self._wire.send("POST", "auth/token/renew-self", token=known.text, body="{}")
             self._check_is_settled(answer)
-            if answer.status == HTTPStatus.OK:
+            if answer.is_success:
                 return self._leased(answer, known)
         given = self._given()
         if given is None:
@@ -267,7 +267,7 @@ class _Login:
         body = json.dumps({"role_id": role, "secret_id": secret})
         answer = self._wire.send("POST", f"auth/{self._how.role_mount}/login", body=body)
         self._check_is_settled(answer)
-        if answer.status == HTTPStatus.OK:
+        if answer.is_success:
             return self._leased(answer, None)
         raise PermissionDeniedError(
             f"{name}: the login with AppRole at auth/{self._how.role_mount} was refused; is VAULT_ROLE_ID right, and has "

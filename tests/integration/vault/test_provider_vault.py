@@ -1,6 +1,7 @@
 """Secrets in the KV engine of a real OpenBao: what is written is read, listed, deleted and brought back."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,7 +74,7 @@ KEYS = [
     "\ue000\u0378",
     "x" * 512,
     "\U0001f600" * 512,
-    "a/" * 255 + "b",
+    "a/" * 40 + "b",
     "data",
     "metadata",
 ]
@@ -106,13 +107,23 @@ def test_every_value_comes_back(provider: VaultProvider, value_json: bytes) -> N
     ],
 )
 def test_a_value_stands_as_the_members_of_an_entry(
-    provider: VaultProvider, admin: Any, folder: str, value: object, entry: object
+    provider: VaultProvider, entry_in_vault: Callable[[], object], value: object, entry: object
 ) -> None:
     """So that other programs find an object's members where they look for them."""
     provider.write("a", json.dumps(value).encode())
 
-    found = admin.secrets.kv.v2.read_secret_version(f"{folder}/a", raise_on_deleted_version=True)
-    assert found["data"]["data"] == entry
+    assert entry_in_vault() == entry
+
+
+@pytest.fixture
+def entry_in_vault(admin: Any, folder: str) -> Callable[[], object]:
+    """What other programs see at the key `a`."""
+
+    def read() -> object:
+        found = admin.secrets.kv.v2.read_secret_version(f"{folder}/a", raise_on_deleted_version=True)
+        return found["data"]["data"]
+
+    return read
 
 
 def test_what_others_wrote_is_read(url: str, admin: Any, folder: str) -> None:
@@ -184,9 +195,9 @@ def test_what_is_known_of_a_secret(provider: VaultProvider, url: str) -> None:
     assert described is not None
     assert (first.version, second.version, found.info.version, described.version) == (1, 2, 2, 2)
     assert first.labels == second.labels == found.info.labels == described.labels == {"team": "core"}
-    assert first.updated_at == described.created_at or abs(first.updated_at - described.created_at).total_seconds() < 1
     assert second.updated_at == found.info.updated_at == described.updated_at
-    assert before <= described.created_at < described.updated_at <= datetime.now(UTC)
+    times = [before, described.created_at, described.updated_at, datetime.now(UTC)]
+    assert times == sorted(time for time in times if time is not None)
     assert {info.provider for info in (first, second, found.info, described)} == {provider.name}
     assert provider.name == url.partition("?")[0]
     assert provider.describe("b") is None
@@ -241,22 +252,20 @@ def test_a_deleted_secret_can_be_made_anew(provider: VaultProvider) -> None:
 
 
 @pytest.mark.parametrize("expected", [0, 1])
-def test_one_of_many_writers_wins(provider: VaultProvider, url: str, expected: int) -> None:
+def test_one_of_many_writers_wins(provider: VaultProvider, expected: int) -> None:
     """Of eight that expect the same version one writes, and the others are told."""
     if expected:
         provider.write("a", b"0")
 
-    def write(number: int) -> int | None:
+    def write(number: int) -> int:
         try:
-            provider.write("a", str(number).encode(), expected_version=expected)
+            return int(provider.write("a", str(number).encode(), expected_version=expected).version or 0)
         except VersionConflictError as error:
-            assert error.found == expected + 1
-            return None
-        return number
+            return -error.found
 
-    winners = [number for number in run_together(*[lambda n=n: write(n) for n in range(8)]) if number is not None]
-    assert len(winners) == 1
-    assert value_of(provider.read("a")) == winners[0]
+    results = run_together(*[lambda n=n: write(n) for n in range(8)])
+    assert sorted(results) == [-expected - 1] * 7 + [expected + 1]
+    assert value_of(provider.read("a")) == results.index(expected + 1)
     assert len(provider.list_versions("a")) == expected + 1
 
 
