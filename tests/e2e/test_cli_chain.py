@@ -1,6 +1,7 @@
 """`secretstore get` and `list` over several providers, and who answers."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -14,10 +15,13 @@ NOBODY = "postgresql://127.0.0.1:1/x?password=hunter4-of-the-test"
 
 
 @pytest.fixture
-def chained(cli: CommandLine, database_url: str, store: SecretClient) -> CommandLine:
-    """The command line with a chain of the environment and the database, and a secret that both have."""
+def chained(
+    cli: CommandLine, database_url: str, store: SecretClient, written: Callable[[str, bytes], str]
+) -> CommandLine:
+    """The command line with a chain of the environment, a file and the database, and a secret that two of them have."""
     store.set_secrets({"db.password": VALUE, "other": {"port": 5432}})
-    return cli.with_(SECRETSTORE_CHAIN=f"{ENVIRONMENT} write:{database_url}", APP_DB_PASSWORD=ABOVE)
+    dotenv = f"dotenv://{written('.env', b'of_file=1')}"
+    return cli.with_(SECRETSTORE_CHAIN=f"{ENVIRONMENT} {dotenv} write:{database_url}", APP_DB_PASSWORD=ABOVE)
 
 
 def test_the_first_that_has_it_is_printed(chained: CommandLine) -> None:
@@ -36,9 +40,13 @@ def test_an_explanation_names_who_answers_and_shows_no_value(chained: CommandLin
 
     found = json.loads(as_json.out)
     assert (as_json.code, found["answered_by"], found["problem"]) == (0, ENVIRONMENT, None)
-    assert [(link["state"], link["version"]) for link in found["links"]] == [("answers", None), ("holds it too", 1)]
+    assert [(link["state"], link["version"]) for link in found["links"]] == [
+        ("answers", None),
+        ("has none", None),
+        ("holds it too", 1),
+    ]
     assert table.out.split()[:5] == ["provider", "state", "version", "updated_at", "problem"]
-    assert [line.split()[1] for line in table.out.splitlines()[1:]] == ["answers", "holds"]
+    assert [line.split()[1] for line in table.out.splitlines()[1:]] == ["answers", "has", "holds"]
     shown = as_json.out + as_json.err + table.out + table.err
     assert VALUE not in shown
     assert ABOVE not in shown
@@ -52,8 +60,8 @@ def test_a_list_says_where_each_key_is_from(chained: CommandLine) -> None:
 
     records = json.loads(done.out)
     assert (done.code, done.err) == (0, "")
-    assert [record["key"] for record in records] == ["db_password", "other", "zebra"]
-    assert [record["provider"] == ENVIRONMENT for record in records] == [True, False, True]
+    assert [record["key"] for record in records] == ["db_password", "of_file", "other", "zebra"]
+    assert [record["provider"].split(":")[0] for record in records] == ["env", "dotenv", "postgresql", "env"]
 
 
 def test_without_a_chain_the_database_is_explained(cli: CommandLine, store: SecretClient) -> None:
@@ -81,7 +89,7 @@ def test_a_link_that_is_down_is_seen(chained: CommandLine, optional: bool) -> No
     assert (read.code == 0, explained.code == 0) == (optional, optional)
     assert "nothing listens there" in read.err
     states = [link["state"] for link in json.loads(explained.out)["links"]]
-    assert states == ["is down", "answers" if optional else "holds it too", "holds it too"]
+    assert states == ["is down", "answers" if optional else "holds it too", "has none", "holds it too"]
     assert "hunter4" not in read.err + explained.err + explained.out
 
 
