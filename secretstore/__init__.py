@@ -40,7 +40,7 @@ if typing.TYPE_CHECKING:
         SecretInfo,
         VersionInfo,
     )
-    from secretstore.opening import open_provider
+    from secretstore.opening import open_chain, open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
     from secretstore.providers.asynchronous import AsyncProviderClient
@@ -90,6 +90,7 @@ __all__ = [
     "VersionInfo",
     "connect",
     "connect_async",
+    "open_chain",
     "open_provider",
 ]
 
@@ -120,6 +121,7 @@ _PLACES = {
     "VersionInfo": "secretstore.domain.records",
     "connect": "secretstore.connecting",
     "connect_async": "secretstore.connecting",
+    "open_chain": "secretstore.opening",
     "open_provider": "secretstore.opening",
 }
 

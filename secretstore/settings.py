@@ -70,6 +70,9 @@ class Settings(_FromEnvironment):
     cache_max_bytes: int | None = Field(None, description="how much memory they take")
     cache_max_stale_seconds: float | None = Field(None, description="how old a value gets without word from PostgreSQL")
     listen_url: SecretStr | None = Field(None, description="a direct way to the database, for notices of changes")
+    chain: SecretStr | None = Field(
+        None, description="the providers that `get` and `list` of the command line ask in order"
+    )
     format: Literal["table", "json", "yaml"] | None = Field(None, description="how the command line prints data")
 
     def cache_options(self) -> dict[str, Any]:
