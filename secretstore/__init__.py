@@ -40,6 +40,8 @@ if typing.TYPE_CHECKING:
         SecretInfo,
         VersionInfo,
     )
+    from secretstore.moving.comparing import ProviderDifference, compare_providers
+    from secretstore.moving.copying import CopiedSecret, CopyReport, copy_secrets
     from secretstore.opening import open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
@@ -55,6 +57,8 @@ __all__ = [
     "CacheStatistics",
     "Change",
     "ConfigurationError",
+    "CopiedSecret",
+    "CopyReport",
     "DecryptionError",
     "ExportedSecret",
     "InvalidSecretKeyError",
@@ -67,6 +71,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProvidedInfo",
     "ProvidedSecret",
+    "ProviderDifference",
     "ProviderError",
     "Restoration",
     "SchemaOutOfDateError",
@@ -82,8 +87,10 @@ __all__ = [
     "VersionConflictError",
     "VersionGoneError",
     "VersionInfo",
+    "compare_providers",
     "connect",
     "connect_async",
+    "copy_secrets",
     "open_provider",
 ]
 
@@ -94,12 +101,15 @@ _PLACES = {
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
     "Change": "secretstore.domain.records",
+    "CopiedSecret": "secretstore.moving.copying",
+    "CopyReport": "secretstore.moving.copying",
     "ExportedSecret": "secretstore.domain.records",
     "KeyRing": "secretstore.crypto.keyring",
     "PastSecretClient": "secretstore.client.methods",
     "PastSecrets": "secretstore.service.reading",
     "ProvidedInfo": "secretstore.domain.providers",
     "ProvidedSecret": "secretstore.domain.providers",
+    "ProviderDifference": "secretstore.moving.comparing",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
@@ -108,8 +118,10 @@ _PLACES = {
     "SecretService": "secretstore.service.synchronous",
     "SecretStore": "secretstore.orm.models",
     "VersionInfo": "secretstore.domain.records",
+    "compare_providers": "secretstore.moving.comparing",
     "connect": "secretstore.connecting",
     "connect_async": "secretstore.connecting",
+    "copy_secrets": "secretstore.moving.copying",
     "open_provider": "secretstore.opening",
 }
 
