@@ -24,10 +24,11 @@ class Listed:
 
 def listed_keys(provider: SecretProvider, prefix: str, patiently: Patiently) -> Iterator[str]:
     """Return keys page by page."""
-    after = None
-    while page := patiently(provider.list_keys, prefix, after=after, limit=_PAGE):
+    page = patiently(provider.list_keys, prefix, limit=_PAGE)
+    while len(page) == _PAGE:
         yield from page
-        after = page[-1]
+        page = patiently(provider.list_keys, prefix, after=page[-1], limit=_PAGE)
+    yield from page
 
 
 def side_by_side(source_keys: Iterable[str], target_keys: Iterable[str], keys: KeyMap) -> Iterator[Listed]:
