@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,18 +114,17 @@ def copy(  # noqa: PLR0913 - an option each
     danger = "this deletes every secret of the target that the source does not have"
     if delete_extra and not dry_run:
         refuse_unasked(danger, yes=yes)
-    keys = {"prefix": prefix, "map_to": map_to}
-    with _opened(from_url, to_url) as (source, target), _reported(report) as write_line:
-        shown = _Shown(target.name, write_line)
+    with _opened(from_url, to_url, prefix, map_to) as providers, _reported(report) as write_line:
+        shown = _Shown(providers.target.name, write_line)
         if dry_run:
-            _compare(source, target, keys, shown)
+            _compare(providers, shown)
         else:
             if delete_extra and not yes:
-                _confirm_deletion(source, target, keys)
+                _confirm_deletion(providers)
             with _going_on(), output.progress("copying") as tell:
                 copy_secrets(
-                    source,
-                    target,
+                    providers.source,
+                    providers.target,
                     prefix=prefix,
                     map_to=map_to,
                     delete_extra=delete_extra,
@@ -142,13 +141,13 @@ def copy(  # noqa: PLR0913 - an option each
 
 def diff(  # noqa: PLR0913 - an option each
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY", help="Compare two versions of this secret.", show_default=False)
+        str | None, typer.Argument(metavar="KEY", help="Compare two versions of this secret.", show_default=False)
     ] = None,
     old: Annotated[
         int | None, typer.Argument(metavar="A", parser=parse_version, help="A version.", show_default=False)
     ] = None,
     new: Annotated[
-        int | None, typer.Argument(metavar="B]", parser=parse_version, help="Another.", show_default=False)
+        int | None, typer.Argument(metavar="B", parser=parse_version, help="Another.", show_default=False)
     ] = None,
     *,
     reveal: Annotated[bool, typer.Option("--reveal", help="With KEY: show the values too.")] = False,
@@ -168,7 +167,7 @@ def diff(  # noqa: PLR0913 - an option each
     Of two providers it shows keys that are added, changed, or extra in the target, never values, and ends with 8 where there are any.
     """
     if key is None:
-        _diff_providers(from_url, to_url, {"prefix": prefix, "map_to": map_to}, format_of(output_format))
+        _diff_providers(_opened(from_url, to_url, prefix, map_to), format_of(output_format))
     elif old is None or new is None or from_url or to_url:
         raise CommandError("give KEY and two versions of it, or --from and --to without KEY", ExitCode.USAGE)
     else:
@@ -177,10 +176,21 @@ def diff(  # noqa: PLR0913 - an option each
         )
 
 
-def _diff_providers(from_url: str | None, to_url: str | None, keys: Mapping[str, str], wanted: Format) -> None:
-    with _opened(from_url, to_url) as (source, target):
-        shown = _Shown(target.name)
-        _compare(source, target, keys, shown)
+@dataclass(frozen=True, slots=True)
+class _Providers:
+    source: SecretProvider
+    target: SecretProvider
+    prefix: str
+    map_to: str
+
+    def differences(self) -> Iterator[ProviderDifference]:
+        return compare_providers(self.source, self.target, prefix=self.prefix, map_to=self.map_to)
+
+
+def _diff_providers(opened: AbstractContextManager[_Providers], wanted: Format) -> None:
+    with opened as providers:
+        shown = _Shown(providers.target.name)
+        _compare(providers, shown)
         shown.end(wanted, _COLUMNS)
     shown.complain_of_failures()
     if shown.records:
@@ -198,20 +208,21 @@ class _Shown:
     left_behind: Counter[str] = field(default_factory=Counter)
     failed: int = 0
 
-    def add(self, found: ProviderDifference, **more: object) -> int:
+    def add(self, found: ProviderDifference, *, failed: bool, **more: object) -> int:
         """Take one in, and return how many it were."""
         record = asdict(found) | more
         self.write_line(record)
         self.counts[found.kind] += 1
         self.left_behind.update(found.left_behind)
-        self.failed += "unreadable" in record.values() or "failed" in record.values()
+        self.failed += failed
         if found.kind != "same":
             self.records.append(record)
         return self.counts.total()
 
     def add_copied(self, one: CopiedSecret) -> int:
         """Take in what became of one."""
-        return self.add(one.difference, outcome=one.outcome, version=one.version, problem=one.problem)
+        failed = one.outcome == "failed"
+        return self.add(one.difference, failed=failed, outcome=one.outcome, version=one.version, problem=one.problem)
 
     def end(self, wanted: Format, columns: tuple[str, ...]) -> None:
         """Print what differs, how many there are of each kind, and what is left behind."""
@@ -236,34 +247,39 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: ", ".join(member) if isinstance(member, tuple) else member for name, member in record.items()}
 
 
-def _compare(source: SecretProvider, target: SecretProvider, keys: Mapping[str, str], shown: _Shown) -> None:
+def _compare(providers: _Providers, shown: _Shown) -> None:
     with output.progress("comparing") as tell:
-        for found in compare_providers(source, target, **keys):
-            tell(shown.add(found), None)
+        for found in providers.differences():
+            tell(shown.add(found, failed=found.kind == "unreadable"), None)
 
 
-def _confirm_deletion(source: SecretProvider, target: SecretProvider, keys: Mapping[str, str]) -> None:
+def _confirm_deletion(providers: _Providers) -> None:
+    extra = 0
     with output.progress("comparing") as tell:
-        extra = 0
-        for done, found in enumerate(compare_providers(source, target, **keys), 1):
+        for done, found in enumerate(providers.differences(), 1):
             extra += found.kind == "extra"
             tell(done, None)
     if extra:
-        confirm(f"this deletes {_counted(extra)} of {target.name}, which the source does not have", "delete", yes=False)
+        danger = f"this deletes {_counted(extra)} of {providers.target.name}, which the source does not have"
+        confirm(danger, "delete", yes=False)
 
 
 @contextmanager
-def _opened(from_url: str | None, to_url: str | None) -> Iterator[tuple[SecretProvider, SecretProvider]]:
+def _opened(from_url: str | None, to_url: str | None, prefix: str, map_to: str) -> Iterator[_Providers]:
     settings = load_moving_settings(from_url=from_url, to_url=to_url)
     urls = _named(settings.from_url, "from"), _named(settings.to_url, "to")
-    for option, url in {"from": from_url, "to": to_url}.items():
-        if url is not None and _PASSWORD.search(url):
-            output.warn(
-                f"the password in --{option} shows in the list of processes; set SECRETSTORE_{option.upper()}_URL instead"
-            )
+    _warn_of_password("from", from_url)
+    _warn_of_password("to", to_url)
     with ExitStack() as stack:
         source, target = (stack.enter_context(closing(open_provider(url))) for url in urls)
-        yield source, target
+        yield _Providers(source, target, prefix, map_to)
+
+
+def _warn_of_password(option: str, url: str | None) -> None:
+    if url is not None and _PASSWORD.search(url):
+        output.warn(
+            f"the password in --{option} shows in the list of processes; set SECRETSTORE_{option.upper()}_URL instead"
+        )
 
 
 def _named(url: SecretStr | None, option: str) -> str:

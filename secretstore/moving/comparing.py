@@ -107,11 +107,15 @@ class Comparing:
         theirs: _Read = {**illegal, **self.read(self.target, asked)}
         return [self._pair(one, ours.get(one.source_key), theirs.get(one.key)) for one in batch]
 
-    def _pair(self, listed: Listed, ours: ProvidedSecret | Problem | None, theirs: ProvidedSecret | Problem | None) -> Pair:
+    def _pair(
+        self, listed: Listed, ours: ProvidedSecret | Problem | None, theirs: ProvidedSecret | Problem | None
+    ) -> Pair:
         if not listed.in_source:
             return Pair(ProviderDifference(key=listed.key, source_key=listed.source_key, kind="extra"), listed)
         if ours is None:
-            return self._unreadable(listed, Problem(f"{self.source.name} lists it and has no value of it; run it again"))
+            return self._unreadable(
+                listed, Problem(f"{self.source.name} lists it and has no value of it; run it again")
+            )
         if isinstance(ours, Problem):
             return self._unreadable(listed, ours)
         found = theirs if isinstance(theirs, Problem) else of_one_key(self.compare, listed, ours, theirs)
@@ -128,9 +132,8 @@ class Comparing:
     ) -> Iterator[Part]:
         if self.digests.of(ours.value_json) != self.digests.of(theirs.value_json):
             yield "value"
-        if labels is not None and Ability.LABELS in self.target.abilities:
-            if labels != self._labels(self.target, key, theirs):
-                yield "labels"
+        if labels is not None and self._labels(self.target, key, theirs) not in (None, labels):
+            yield "labels"
 
     def _losses(self, ours: ProvidedSecret, labels: dict[str, str] | None, *, is_new: bool) -> Iterator[Loss]:
         if labels and Ability.LABELS not in self.target.abilities:
@@ -152,7 +155,7 @@ class Comparing:
         return {} if info is None else dict(info.labels)
 
 
-def compare_providers(  # noqa: PLR0913 - an option each
+def compare_providers(
     source: SecretProvider,
     target: SecretProvider,
     *,

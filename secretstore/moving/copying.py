@@ -131,7 +131,9 @@ class _Copying:
 
     def _fault(self, pair: Pair, there: ProvidedSecret | Problem | None) -> str | None:
         assert pair.secret is not None  # noqa: S101 - as in `_write`
-        found = there if isinstance(there, Problem) else of_one_key(self.comparing.compare, pair.listed, pair.secret, there)
+        found = (
+            there if isinstance(there, Problem) else of_one_key(self.comparing.compare, pair.listed, pair.secret, there)
+        )
         if isinstance(found, Problem):
             return f"it was written and cannot be read back: {found.words}"
         return None if found.difference.kind == "same" else _CHANGED

@@ -64,3 +64,20 @@ class Watched(MemoryProvider):
 def busy(provider: str = "memory:target") -> ProviderError:
     """What a place that asks to wait raises."""
     return ProviderError("it asks to wait", provider=provider, operation="write", is_temporary=True)
+
+
+def raising(error: Exception) -> None:
+    """Raise it, where a statement cannot stand."""
+    raise error
+
+
+def once(operation: str, do: Callable[[], object], *, times: int = 1) -> Callable[[str, str], None]:
+    """What steps in before an operation, the first time or times."""
+    left = list(range(times))
+
+    def before(asked: str, _: str) -> None:
+        if asked == operation and left:
+            left.pop()
+            do()
+
+    return before
