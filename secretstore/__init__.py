@@ -45,12 +45,15 @@ if typing.TYPE_CHECKING:
     from secretstore.opening import open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
+    from secretstore.providers.asynchronous import AsyncProviderClient
+    from secretstore.providers.clients import ProviderClient
     from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
     from secretstore.service.reading import PastSecrets
     from secretstore.service.synchronous import SecretService
 
 __all__ = [
     "AsyncPastSecrets",
+    "AsyncProviderClient",
     "AsyncSecretClient",
     "AsyncSecretService",
     "CacheConfig",
@@ -71,6 +74,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProvidedInfo",
     "ProvidedSecret",
+    "ProviderClient",
     "ProviderDifference",
     "ProviderError",
     "Restoration",
@@ -96,6 +100,7 @@ __all__ = [
 
 _PLACES = {
     "AsyncPastSecrets": "secretstore.service.asynchronous",
+    "AsyncProviderClient": "secretstore.providers.asynchronous",
     "AsyncSecretClient": "secretstore.client.asynchronous",
     "AsyncSecretService": "secretstore.service.asynchronous",
     "CacheConfig": "secretstore.cache.config",
@@ -109,6 +114,7 @@ _PLACES = {
     "PastSecrets": "secretstore.service.reading",
     "ProvidedInfo": "secretstore.domain.providers",
     "ProvidedSecret": "secretstore.domain.providers",
+    "ProviderClient": "secretstore.providers.clients",
     "ProviderDifference": "secretstore.moving.comparing",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",

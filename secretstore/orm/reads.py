@@ -41,6 +41,14 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeSecret:
+    """An envelope, and all that readers know of the secret beside it."""
+
+    value: StoredValue
+    info: SecretInfo
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A range of keys: those that begin with `prefix` and come after `after`."""
 
@@ -93,6 +101,10 @@ class SecretReads(ABC):
         """Return the envelopes of those secrets that are there, in no order."""
         return [StoredValue(*row) for row in self._fetch(statements.select_values(), {"keys": keys})]
 
+    def find_whole_secrets(self, keys: Sequence[Key]) -> list[WholeSecret]:
+        """Return those of the secrets that are there, whole, in no order."""
+        return [_whole_of(row) for row in self._fetch(statements.select_whole_secrets(), {"keys": keys})]
+
     def list_values(self, page: Page) -> list[StoredValue]:
         """Return a page of envelopes by key."""
         return [StoredValue(*row) for row in self._fetch(statements.select_page_of_values(), page.parameters())]
@@ -133,3 +145,9 @@ def state_of(row: Any) -> State:  # of SQLAlchemy or of `wire`
 def info_of(row: Any) -> SecretInfo:  # ditto
     """Return a row as a record."""
     return SecretInfo(**row._asdict())
+
+
+def _whole_of(row: Any) -> WholeSecret:  # ditto
+    columns = row._asdict()
+    value = StoredValue(row.key, row.version, columns.pop("value"))
+    return WholeSecret(value, SecretInfo(**columns))

@@ -209,6 +209,12 @@ def select_states() -> Executable:
 
 
 @cache
+def select_whole_secrets() -> Executable:
+    """Many secrets that are there: their envelopes beside what is known of them."""
+    return select(*INFO, _SECRET.value).where(in_namespace(SecretStore), SecretStore.key == among_keys(), is_live())
+
+
+@cache
 def select_page_of_states() -> Executable:
     """A page of secrets with all that a file has of them."""
     return _page(Show.LIVE, *STATE)

@@ -17,7 +17,17 @@ class TestMyProvider(SecretProviderContract):
         return MyProvider(…)        # empty
 """
 
+from secretstore.testing.interruptions import Answer, HttpRelay, Relay, TcpRelay
 from secretstore.testing.master_keys import MasterKeyContract
 from secretstore.testing.providers import SecretProviderContract
+from secretstore.testing.remote_providers import RemoteSecretProviderContract
 
-__all__ = ["MasterKeyContract", "SecretProviderContract"]
+__all__ = [
+    "Answer",
+    "HttpRelay",
+    "MasterKeyContract",
+    "Relay",
+    "RemoteSecretProviderContract",
+    "SecretProviderContract",
+    "TcpRelay",
+]
