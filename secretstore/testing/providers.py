@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -91,8 +92,8 @@ _REFUSED: dict[Ability, Sequence[Callable[[SecretProvider], object]]] = {
 
 
 def text(of: object) -> bytes:
-    """Return a value that every place can hold, and by which a leak is found."""
-    return json.dumps(f"{MARKER} {of}").encode()
+    """Return a value that every place can hold, another one for each thing, and by which a leak is found."""
+    return json.dumps(f"{MARKER} {crc32(str(of).encode())}").encode()
 
 
 class SecretProviderContract:
