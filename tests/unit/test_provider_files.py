@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -314,20 +313,35 @@ def test_what_is_known_of_a_file(folder: Path, provider: SecretProvider) -> None
     assert info.updated_at.isoformat() == "2001-09-09T01:46:40+00:00"
 
 
-def test_whoever_reads_while_kubernetes_swaps_the_files_finds_them(tmp_path: Path) -> None:
-    """Each read and each list is of one moment, and nothing is missing in between."""
+def test_what_kubernetes_swaps_meanwhile_is_looked_at_again(tmp_path: Path) -> None:
+    """Whoever came in between finds nothing where something was all the time."""
+    mount, looked = Mount(tmp_path / "mount"), 0
+    mount.swap({"a": "old"})
+    provider = FilesProvider(str(tmp_path / "mount"))
+
+    def look(root: int) -> list[str]:
+        nonlocal looked
+        looked += 1
+        folder = os.readlink("..data", dir_fd=root)
+        if looked == 1:
+            mount.swap({"a": "new"})
+        return sorted(path.name for path in (tmp_path / "mount" / folder).glob("*"))
+
+    assert provider._look("look", look) == ["a"]
+    assert looked == len(["before", "after"])
+    secret = provider.read("a")
+    assert secret is not None
+    assert secret.value_json == b'"new"'
+
+
+def test_files_that_are_swapped_all_the_time_are_a_temporary_error(tmp_path: Path) -> None:
+    """Nobody looks for ever."""
     mount = Mount(tmp_path / "mount")
-    mount.swap({"a": VALUE, "db/b": VALUE})
-    provider = open_provider(f"file://{tmp_path}/mount")
+    mount.swap({"a": "old"})
 
-    def look(_: int) -> tuple[bool, list[str]]:
-        return provider.read("db/b") is not None, provider.list_keys()
-
-    with ThreadPoolExecutor(4) as pool:
-        seen = pool.map(look, range(200))
-        for _ in range(60):
-            mount.swap({"a": VALUE, "db/b": VALUE})
-        assert {(found, tuple(keys)) for found, keys in seen} == {(True, ("a", "db/b"))}
+    with pytest.raises(ProviderError) as caught:
+        FilesProvider(str(tmp_path / "mount"))._look("look", lambda _: mount.swap({"a": "new"}))
+    assert caught.value.is_temporary
 
 
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="the system does not tell")
