@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import Literal, Self
 
 from secretstore.domain.names import parse_key
 from secretstore.domain.providers import Ability, ProvidedSecret, SecretProvider, Version
@@ -12,7 +12,7 @@ from secretstore.errors import ConfigurationError
 from secretstore.moving.digests import Digests
 from secretstore.moving.listing import Listed, listed_keys, side_by_side
 from secretstore.moving.mapping import SAME_KEYS, KeyMap
-from secretstore.moving.trying import PATIENCE_SECONDS, Patiently, Problem, of_one_key
+from secretstore.moving.trying import PATIENCE_SECONDS, Patient, Problem, of_one_key
 
 _BATCH = 100
 
@@ -58,7 +58,6 @@ class Comparing:
     source: SecretProvider
     target: SecretProvider
     keys: KeyMap
-    patiently: Patiently
     digests: Digests = field(default_factory=Digests, repr=False)
 
     def __post_init__(self) -> None:
@@ -68,10 +67,23 @@ class Comparing:
                 "lie apart"
             )
 
+    @classmethod
+    def patiently(
+        cls,
+        source: SecretProvider,
+        target: SecretProvider,
+        keys: KeyMap,
+        *,
+        seconds: float,
+        wait: Callable[[float], None],
+    ) -> Self:
+        """Make one whose sides are asked again after temporary failures."""
+        return cls(Patient(source, seconds=seconds, wait=wait), Patient(target, seconds=seconds, wait=wait), keys)
+
     def batches(self) -> Iterator[list[Pair]]:
         """Compare a batch of keys at a time; a batch that was given away is not kept."""
-        source_keys = listed_keys(self.source, self.keys.prefix, self.patiently)
-        target_keys = listed_keys(self.target, self.keys.target_prefix, self.patiently)
+        source_keys = listed_keys(self.source, self.keys.prefix)
+        target_keys = listed_keys(self.target, self.keys.target_prefix)
         listed = side_by_side(source_keys, target_keys, self.keys)
         while batch := list(islice(listed, _BATCH)):
             yield self._compare_batch(batch)
@@ -93,10 +105,10 @@ class Comparing:
 
     def read(self, provider: SecretProvider, keys: Sequence[str]) -> _Read:
         """Read secrets at once, or one by one where that fails for one of them."""
-        found = of_one_key(self.patiently, provider.read_many, keys) if keys else {}
+        found = of_one_key(provider.read_many, keys) if keys else {}
         if not isinstance(found, Problem):
             return {**found}
-        each = {key: of_one_key(self.patiently, provider.read, key) for key in keys}
+        each = {key: of_one_key(provider.read, key) for key in keys}
         return {key: secret for key, secret in each.items() if secret is not None}
 
     def _compare_batch(self, batch: list[Listed]) -> list[Pair]:
@@ -151,7 +163,7 @@ class Comparing:
         if secret.info.labels:
             return dict(secret.info.labels)
         # Some places tell of labels only when asked for them.
-        info = self.patiently(provider.describe, key)
+        info = provider.describe(key)
         return {} if info is None else dict(info.labels)
 
 
@@ -170,7 +182,8 @@ def compare_providers(
     Raises `ConfigurationError` where `map_to` does not end in `{key}` or `{rest}`, and what listing raises; what concerns
     one key is told of that key.
     """
-    comparing = Comparing(source, target, KeyMap.parse(map_to, prefix), Patiently(patience_seconds, wait))
+    keys = KeyMap.parse(map_to, prefix)
+    comparing = Comparing.patiently(source, target, keys, seconds=patience_seconds, wait=wait)
     return (pair.difference for batch in comparing.batches() for pair in batch)
 
 

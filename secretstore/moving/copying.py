@@ -4,13 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from typing import Literal
 
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider, Version
 from secretstore.errors import ConfigurationError, ProviderError, VersionConflictError
 from secretstore.moving.comparing import Comparing, Pair, ProviderDifference
 from secretstore.moving.mapping import SAME_KEYS, KeyMap
-from secretstore.moving.trying import PATIENCE_SECONDS, Patiently, Problem, of_one_key
+from secretstore.moving.trying import PATIENCE_SECONDS, Problem, of_one_key
 
 Outcome = Literal["written", "deleted", "kept", "failed"]
 
@@ -69,12 +70,12 @@ class _Copying:
         return done
 
     def _delete(self, pair: Pair) -> CopiedSecret:
-        found, patiently = pair.difference, self.comparing.patiently
+        found = pair.difference
         # Some lists are late, and what is in the source is never deleted.
-        if patiently(self.comparing.source.describe, found.source_key) is not None:
+        if self.comparing.source.describe(found.source_key) is not None:
             return CopiedSecret(difference=found, outcome="failed", problem="it is in the source now; run it again")
-        was_there = patiently(self.comparing.target.delete, found.key)
-        return CopiedSecret(difference=found, outcome="deleted" if was_there else "kept")
+        self.comparing.target.delete(found.key)
+        return CopiedSecret(difference=found, outcome="deleted")
 
     def _write(self, pair: Pair) -> CopiedSecret:
         assert pair.secret is not None  # noqa: S101 - for the type checker: only what was read is written
@@ -90,12 +91,12 @@ class _Copying:
 
     def _older(self, key: str, current: ProvidedInfo) -> Iterator[ProvidedSecret]:
         """Return the versions before the current one, oldest first, of which there is a value."""
-        source, patiently = self.comparing.source, self.comparing.patiently
+        source = self.comparing.source
         if not {Ability.VERSIONS} <= source.abilities & self.comparing.target.abilities:
             return
-        versions = [info.version for info in patiently(source.list_versions, key) if info.destroyed_at is None]
-        for version in reversed(versions[versions.index(current.version) + 1 :]):
-            older = patiently(source.read, key, version=version)
+        newest_first = dropwhile(lambda info: info.version != current.version, source.list_versions(key))
+        for info in reversed([*newest_first][1:]):
+            older = None if info.destroyed_at else source.read(key, version=info.version)
             if older is not None:
                 yield older
 
@@ -109,13 +110,13 @@ class _Copying:
     def _put(
         self, key: str, secret: ProvidedSecret, labels: Mapping[str, str] | None, expected: int | None
     ) -> ProvidedInfo:
-        patiently, target = self.comparing.patiently, self.comparing.target
+        target = self.comparing.target
         try:
-            return patiently(target.write, key, secret.value_json, expected_version=expected, labels=labels)
+            return target.write(key, secret.value_json, expected_version=expected, labels=labels)
         except VersionConflictError as error:
             conflict = error
         # Where the answer to a write was lost, what stands in the way is that write.
-        there = patiently(target.read, key)
+        there = target.read(key)
         of = self.comparing.digests.of
         if there is not None and of(there.value_json) == of(secret.value_json):
             return there.info
@@ -178,7 +179,8 @@ def copy_secrets(  # noqa: PLR0913 - an option each
     nothing it is a `ConfigurationError` unless `allow_empty_source`.
     Raises what listing raises, and `ProviderError` where a place asks to wait for longer than `patience_seconds`.
     """
-    comparing = Comparing(source, target, KeyMap.parse(map_to, prefix), Patiently(patience_seconds, wait))
+    keys = KeyMap.parse(map_to, prefix)
+    comparing = Comparing.patiently(source, target, keys, seconds=patience_seconds, wait=wait)
     _require(target, Ability.WRITE, *([Ability.DELETE] if delete_extra else []))
     if delete_extra and not allow_empty_source:
         _refuse_empty(comparing)
@@ -197,7 +199,7 @@ def _require(provider: SecretProvider, *abilities: Ability) -> None:
 
 
 def _refuse_empty(comparing: Comparing) -> None:
-    if not comparing.patiently(comparing.source.list_keys, comparing.keys.prefix, limit=1):
+    if not comparing.source.list_keys(comparing.keys.prefix, limit=1):
         raise ConfigurationError(
             f"{comparing.source.name} has nothing to copy, so that this would delete all secrets of "
             f"{comparing.target.name} that begin with {comparing.keys.target_prefix!r}; if that is meant, say "

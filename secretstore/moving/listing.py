@@ -8,7 +8,6 @@ from operator import itemgetter
 
 from secretstore.domain.providers import SecretProvider
 from secretstore.moving.mapping import KeyMap
-from secretstore.moving.trying import Patiently
 
 _PAGE = 1000
 
@@ -22,12 +21,12 @@ class Listed:
     in_source: bool
 
 
-def listed_keys(provider: SecretProvider, prefix: str, patiently: Patiently) -> Iterator[str]:
+def listed_keys(provider: SecretProvider, prefix: str) -> Iterator[str]:
     """Return keys page by page."""
-    page = patiently(provider.list_keys, prefix, limit=_PAGE)
+    page = provider.list_keys(prefix, limit=_PAGE)
     while len(page) == _PAGE:
         yield from page
-        page = patiently(provider.list_keys, prefix, after=page[-1], limit=_PAGE)
+        page = provider.list_keys(prefix, after=page[-1], limit=_PAGE)
     yield from page
 
 

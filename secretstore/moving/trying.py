@@ -1,11 +1,11 @@
 """Calls of providers: tried again while a place asks for that, and told apart by whom their failure concerns."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from secretstore.client.patience import Patience
+from secretstore.domain.providers import SecretProvider
 from secretstore.errors import (
     DecryptionError,
     InvalidSecretKeyError,
@@ -15,11 +15,13 @@ from secretstore.errors import (
     SecretNotFoundError,
     VersionConflictError,
 )
+from secretstore.providers.delegating import Delegating
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
+_UNTIL_FIRST_ANSWER_SECONDS = 5.0
 
 _OF_ONE_KEY = (
     DecryptionError,
@@ -32,24 +34,28 @@ _OF_ONE_KEY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Patiently:
-    """Calls again after temporary failures, for so many seconds after the first of them."""
+class Patient(Delegating):
+    """Asks again after temporary failures, for so many seconds after the first; sooner gives up who never got an answer."""
 
-    seconds: float = PATIENCE_SECONDS
-    wait: Callable[[float], None] = time.sleep
+    def __init__(self, provider: SecretProvider, *, seconds: float, wait: Callable[[float], None]) -> None:
+        super().__init__(provider)
+        self._seconds = seconds
+        self._wait = wait
+        self._has_answered = False
 
-    def __call__(self, call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Return what the call returns; raises its last error."""
-        patience = Patience(self.seconds)
+    def _ask(self, operation: str, do: Callable[[], T]) -> T:  # noqa: ARG002 - the error of the place names it
+        patience = Patience(self._seconds if self._has_answered else min(self._seconds, _UNTIL_FIRST_ANSWER_SECONDS))
         while True:
             try:
-                return call(*arguments, **options)
+                answer = do()
             except ProviderError as error:
                 if not error.is_temporary:
                     raise
                 failure = error
-            self.wait(patience.next_pause(failure))
+            else:
+                self._has_answered = True
+                return answer
+            self._wait(patience.next_pause(failure))
 
 
 @dataclass(frozen=True, slots=True)
