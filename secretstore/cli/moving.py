@@ -121,7 +121,7 @@ def copy(  # noqa: PLR0913 - an option each
         else:
             if delete_extra and not yes:
                 _confirm_deletion(providers)
-            with _going_on(), output.progress("copying") as tell:
+            with _telling_what_stays(shown), output.progress("copying") as tell:
                 copy_secrets(
                     providers.source,
                     providers.target,
@@ -159,12 +159,12 @@ def diff(  # noqa: PLR0913 - an option each
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
 ) -> None:
-    """Show how two versions of a secret, or without KEY two providers, differ.
+    """Show how versions of a secret, or two providers, differ.
 
-    Of two versions it shows paths (JSON pointers, RFC 6901) that were added, removed or changed; the empty path is the whole value.
+    Of two versions (KEY A B) it shows paths (JSON pointers, RFC 6901) that were added, removed or changed; the empty path is the whole value.
     The values are masked in every format, also in a pipe, unless --reveal asks for them.
 
-    Of two providers it shows keys that are added, changed, or extra in the target, never values, and ends with 8 where there are any.
+    Of two providers (without KEY) it shows keys that are added, changed, or extra in the target, never values, and ends with 8 where there are any.
     """
     if key is None:
         _diff_providers(_opened(from_url, to_url, prefix, map_to), format_of(output_format))
@@ -300,11 +300,12 @@ def _reported(path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
-def _going_on() -> Iterator[None]:
+def _telling_what_stays(shown: _Shown) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        output.say("broken off; what was copied so far stays, and running it again goes on")
+        if shown.counts:
+            output.say("broken off; what was copied so far stays, and running it again goes on")
         raise
 
 

@@ -82,23 +82,39 @@ class _Copying:
         found = pair.difference
         expected = self._expected(found.target_version, is_new=found.kind == "added")
         if found.kind == "added" and self.history:
-            for older in self._older(found.source_key, pair.secret.info):
-                labels = None if pair.labels is None else older.info.labels
-                info = self._put(found.key, older, labels, expected)
-                expected = self._expected(info.version)
+            expected, is_whole = self._write_older(pair, pair.secret.info, expected)
+            found = found if is_whole else replace(found, left_behind=(*found.left_behind, "history"))
         info = self._put(found.key, pair.secret, pair.labels, expected)
         return CopiedSecret(difference=found, outcome="written", version=info.version)
 
-    def _older(self, key: str, current: ProvidedInfo) -> Iterator[ProvidedSecret]:
-        """Return the versions before the current one, oldest first, of which there is a value."""
-        source = self.comparing.source
-        if not {Ability.VERSIONS} <= source.abilities & self.comparing.target.abilities:
-            return
+    def _write_older(self, pair: Pair, current: ProvidedInfo, expected: int | None) -> tuple[int | None, bool]:
+        """Write the versions before the current one; return what to expect then, and whether all could be written."""
+        versions = of_one_key(self._older_versions, pair.difference.source_key, current)
+        if isinstance(versions, Problem):
+            return expected, False
+        is_whole = True
+        for version in versions:
+            info = of_one_key(self._write_version, pair, version, expected)
+            if isinstance(info, Problem):
+                is_whole = False
+            elif info is not None:
+                expected = self._expected(info.version)
+        return expected, is_whole
+
+    def _older_versions(self, key: str, current: ProvidedInfo) -> list[Version]:
+        """Return the versions before the current one, oldest first."""
+        source, target = self.comparing.source, self.comparing.target
+        if Ability.VERSIONS not in source.abilities & target.abilities:
+            return []
         newest_first = dropwhile(lambda info: info.version != current.version, source.list_versions(key))
-        for info in reversed([*newest_first][1:]):
-            older = None if info.destroyed_at else source.read(key, version=info.version)
-            if older is not None:
-                yield older
+        older = [*newest_first][1:]
+        return [info.version for info in reversed(older) if info.version is not None and info.destroyed_at is None]
+
+    def _write_version(self, pair: Pair, version: Version, expected: int | None) -> ProvidedInfo | None:
+        older = self.comparing.source.read(pair.difference.source_key, version=version)
+        if older is None:
+            return None
+        return self._put(pair.difference.key, older, None if pair.labels is None else older.info.labels, expected)
 
     def _expected(self, version: Version | None, *, is_new: bool = False) -> int | None:
         """Return the version to expect, so that nobody's write is lost, where the target can do that."""

@@ -218,6 +218,23 @@ def test_older_versions_stay_where_they_would_not_fit() -> None:
     assert left.left_behind == {"history": 1}
 
 
+def test_an_older_version_that_does_not_fit_is_left_behind() -> None:
+    """The others and the current one are written all the same, and it is told."""
+
+    class Narrow(Watched):
+        def write(self, key: str, value_json: bytes, **options: Any) -> ProvidedInfo:
+            if value_json == b"1":
+                raise InvalidSecretValueError("1 is not taken here")
+            return super().write(key, value_json, **options)
+
+    target = Narrow()
+    report = copy_secrets(with_history(), target, verify=True)
+
+    assert report.is_complete
+    assert report.left_behind == {"history": 1}
+    assert (target.written, values(target)) == (["k", "k"], {"k": b"4"})
+
+
 def test_only_what_lies_under_the_map_is_deleted() -> None:
     """Extra keys go where that is asked for, and others are not looked at."""
     source, target = memory({"a": b"1"}), filled({"old/a": b"1", "old/b": b"2", "older": b"3", "b": b"4"})
