@@ -55,8 +55,8 @@ class _Copying:
 
     def run(self) -> Iterator[CopiedSecret]:
         for pairs in self.comparing.batches():
-            copied = [self._copy(pair) for pair in pairs]
-            yield from self._verified(pairs, copied) if self.verify else copied
+            copied = map(self._copy, pairs)
+            yield from self._verified(pairs, list(copied)) if self.verify else copied
 
     def _copy(self, pair: Pair) -> CopiedSecret:
         found = pair.difference
