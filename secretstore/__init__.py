@@ -31,7 +31,7 @@ if typing.TYPE_CHECKING:
     from secretstore.client.synchronous import SecretClient
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
-    from secretstore.domain.providers import ProvidedInfo, ProvidedSecret
+    from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
         Change,
         ExportedSecret,
@@ -52,6 +52,7 @@ if typing.TYPE_CHECKING:
     from secretstore.service.synchronous import SecretService
 
 __all__ = [
+    "Ability",
     "AsyncPastSecrets",
     "AsyncProviderClient",
     "AsyncSecretClient",
@@ -83,6 +84,7 @@ __all__ = [
     "SecretDifference",
     "SecretInfo",
     "SecretNotFoundError",
+    "SecretProvider",
     "SecretRepository",
     "SecretService",
     "SecretStore",
@@ -99,6 +101,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Ability": "secretstore.domain.providers",
     "AsyncPastSecrets": "secretstore.service.asynchronous",
     "AsyncProviderClient": "secretstore.providers.asynchronous",
     "AsyncSecretClient": "secretstore.client.asynchronous",
@@ -120,6 +123,7 @@ _PLACES = {
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
     "SecretInfo": "secretstore.domain.records",
+    "SecretProvider": "secretstore.domain.providers",
     "SecretRepository": "secretstore.orm.repository",
     "SecretService": "secretstore.service.synchronous",
     "SecretStore": "secretstore.orm.models",

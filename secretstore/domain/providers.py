@@ -13,6 +13,8 @@ Version = int | str
 class Ability(StrEnum):
     """What a provider can do beside reading, listing and describing; what it cannot is a `ProviderError`."""
 
+    __module__ = "secretstore"
+
     WRITE = "write a secret"
     CREATE = "write a secret only where there is none"
     CHECK_AND_SET = "write a secret only over an expected version"
@@ -63,6 +65,8 @@ class SecretProvider(Protocol):
     raised before anything is written.  No error shows a value.
     `secretstore.testing.SecretProviderContract` tries all of this.
     """
+
+    __module__ = "secretstore"
 
     @property
     def name(self) -> str:

@@ -71,7 +71,7 @@ _RELATED_KEYS = (
     "é",
 )
 # In UTF-16 the last two would change places.
-_KEYS_TO_SORT = ("a_", "aa", "a", "b0", "b", "A", "a/b", "a-b", "a.b", "é", "中", "\uff5e", "💥")
+_KEYS_TO_SORT = ("a_", "aa", "a", "b0", "b", "Z", "a/b", "a-b", "a.b", "é", "中", "\uff5e", "💥")
 _THREADS = 8
 _NO_NUMBER = 999_999
 _NO_NAME = "00000000-0000-4000-8000-000000000000"

@@ -9,11 +9,12 @@ import pytest
 
 from secretstore.domain.names import parse_key
 from secretstore.domain.providers import SecretProvider
-from secretstore.errors import ConfigurationError, InvalidSecretKeyError, ProviderError
+from secretstore.errors import ConfigurationError, InvalidSecretKeyError, PermissionDeniedError, ProviderError
 from secretstore.opening import open_provider
 from secretstore.providers.formats import Format, encoded
 from secretstore.testing import SecretProviderContract
 from secretstore.testing.providers import Seed
+from tests.support.nobody import nobody, reachable_folder
 
 WITHOUT_THE_EXTRA = """
 import sys
@@ -169,6 +170,15 @@ def test_urls_that_say_something_else_are_refused(url: str) -> None:
     """Nothing is passed over."""
     with pytest.raises(ConfigurationError, match="dotenv URL"):
         open_provider(url)
+
+
+def test_a_file_that_may_not_be_read_is_denied() -> None:
+    """The error says whose fault it is."""
+    with reachable_folder() as folder:
+        (folder / ".env").write_text("TOKEN=s3cret\n")
+        (folder / ".env").chmod(0)
+        with nobody(), pytest.raises(PermissionDeniedError, match=r"may not be read by this process"):
+            open_provider(f"dotenv://{folder}/.env").list_keys()
 
 
 def test_without_the_extra_the_error_names_it(file: Path) -> None:

@@ -22,6 +22,7 @@ from secretstore.providers.files import FilesProvider
 from secretstore.providers.formats import Format, encoded
 from secretstore.testing import SecretProviderContract
 from secretstore.testing.providers import Seed
+from tests.support.nobody import nobody, reachable_folder
 
 VALUE = "s3cret"
 JSON = b'"s3cret"'
@@ -271,17 +272,47 @@ def test_bytes_that_are_no_text_are_refused(folder: Path, provider: SecretProvid
     assert isinstance(error, InvalidSecretValueError)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_denied(folder: Path, provider: SecretProvider) -> None:
-    """A file, and a folder that would make the list shorter than it is."""
-    put(folder, "closed/file", VALUE)
-    (folder / "inside").chmod(0)
-    (folder / "closed").chmod(0)
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that everybody may pass through."""
+    with reachable_folder() as folder:
+        yield folder
 
-    assert isinstance(refusal(provider, "inside"), PermissionDeniedError)
-    with pytest.raises(PermissionDeniedError):
-        provider.list_keys()
-    (folder / "closed").chmod(0o700)
+
+def test_what_may_not_be_read_is_denied(reachable: Path) -> None:
+    """A file, and a folder that would make the list shorter than it is; the others are read."""
+    for key in ("open", "shut", "closed/file"):
+        put(reachable, key, VALUE)
+    (reachable / "shut").chmod(0)
+    provider = open_provider(f"file://{reachable}")
+    with nobody():
+        assert provider.list_keys() == ["closed/file", "open", "shut"]
+        assert isinstance(refusal(provider, "shut"), PermissionDeniedError)
+    (reachable / "closed").chmod(0)
+    with nobody():
+        with pytest.raises(PermissionDeniedError):
+            provider.list_keys()
+        assert isinstance(refusal(provider, "closed/file"), PermissionDeniedError)
+        assert provider.list_keys("o") == ["open"]
+        assert provider.read("open") is not None
+    (reachable / "closed").chmod(0o755)
+
+
+def test_a_folder_that_may_only_be_passed_through_is_read_by_key(reachable: Path) -> None:
+    """To list it is denied."""
+    put(reachable, "db/password", VALUE)
+    (reachable / "db").chmod(0o111)
+    reachable.chmod(0o111)
+    provider = open_provider(f"file://{reachable}")
+    with nobody():
+        secret = provider.read("db/password")
+        with pytest.raises(PermissionDeniedError):
+            provider.list_keys()
+    (reachable / "db").chmod(0o755)
+    reachable.chmod(0o755)
+
+    assert secret is not None
+    assert secret.value_json == JSON
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
