@@ -66,8 +66,6 @@ class SecretProvider(Protocol):
     `secretstore.testing.SecretProviderContract` tries all of this.
     """
 
-    __module__ = "secretstore"
-
     @property
     def name(self) -> str:
         """The kind of place and where it is, as in its URL, without anything secret; it stays the same."""
@@ -115,3 +113,7 @@ class SecretProvider(Protocol):
 
     def close(self) -> None:
         """Give connections back; it is not used afterwards."""
+
+
+# As people import it; inside the class it would be a member of the protocol.
+SecretProvider.__module__ = "secretstore"

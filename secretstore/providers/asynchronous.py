@@ -9,7 +9,8 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from secretstore.cache import CacheConfig, CacheStatistics
 from secretstore.domain.providers import ProvidedInfo, SecretProvider, Version
-from secretstore.providers.clients import ProviderClient
+from secretstore.providers.cached import Kept
+from secretstore.providers.clients import ProviderClient, value_of
 from secretstore.service.typed import MAX_VALUE_BYTES
 
 T = TypeVar("T")
@@ -53,6 +54,9 @@ class AsyncProviderClient:
         self, key: str, as_type: Any = None, *, version: Version | None = None, default: Any = None
     ) -> Any:
         """See `ProviderClient.get_secret`."""
+        kept = self._kept(key, version)
+        if kept is not None:
+            return default if kept.secret is None else value_of(kept.secret, as_type)
         return await self._call(self._client.get_secret, key, as_type, version=version, default=default)
 
     @overload
@@ -61,6 +65,9 @@ class AsyncProviderClient:
     async def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: Version | None = None) -> Any: ...
     async def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: Version | None = None) -> Any:
         """See `ProviderClient.get_secret_or_raise`."""
+        kept = self._kept(key, version)
+        if kept is not None and kept.secret is not None:
+            return value_of(kept.secret, as_type)
         return await self._call(self._client.get_secret_or_raise, key, as_type, version=version)
 
     @overload
@@ -156,6 +163,10 @@ class AsyncProviderClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider.name})"
+
+    def _kept(self, key: str, version: Version | None) -> Kept | None:
+        # What is kept needs no thread: all of them may wait for a place that is down.
+        return None if version is not None else self._client._cached.kept(key)
 
     async def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call = partial(copy_context().run, method, *args, **kwargs)

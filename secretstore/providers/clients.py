@@ -21,7 +21,7 @@ class ProviderClient:
 
     With `cache` the values of single secrets are kept in memory, where the provider is able to be cached.  Reads of one
     key at the same time are one call.  After a temporary failure calls fail at once for a while, see `BackingOff`.
-    Errors name the provider as the namespace.
+    Errors name the provider as the namespace.  A process that forks makes its client afterwards.
     """
 
     __module__ = "secretstore"
@@ -46,7 +46,7 @@ class ProviderClient:
     def get_secret(self, key: str, as_type: Any = None, *, version: Version | None = None, default: Any = None) -> Any:
         """Return the value of a secret, or `default` where there is none; see `SecretService.get_secret`."""
         found = self._read(key, version)
-        return default if found is None else _value(found, as_type)
+        return default if found is None else value_of(found, as_type)
 
     @overload
     def get_secret_or_raise(self, key: str, as_type: type[T], *, version: Version | None = None) -> T: ...
@@ -57,7 +57,7 @@ class ProviderClient:
         found = self._read(key, version)
         if found is None:
             raise SecretNotFoundError(self.provider.name, key, version)
-        return _value(found, as_type)
+        return value_of(found, as_type)
 
     @overload
     def get_secrets(self, keys: Iterable[str], as_type: type[T]) -> dict[str, T]: ...
@@ -67,7 +67,7 @@ class ProviderClient:
         """Return the values of those secrets that are there, in the order asked for; they are not taken from the cache."""
         wanted = parse_keys(keys)
         found = self._cached.read_many(wanted)
-        return {key: _value(found[key], as_type) for key in wanted if key in found}
+        return {key: value_of(found[key], as_type) for key in wanted if key in found}
 
     @overload
     def get_secrets_by_prefix(
@@ -161,7 +161,8 @@ class ProviderClient:
         return self._cached.read(parse_key(key), version=known)
 
 
-def _value(found: ProvidedSecret, as_type: Any) -> Any:
+def value_of(found: ProvidedSecret, as_type: Any) -> Any:
+    """Return the value of a secret as a type, or raise `InvalidSecretValueError`."""
     return from_json_as(found.value_json, as_type, name=_name(found.info.provider, found.info.key, found.info.version))
 
 

@@ -5,6 +5,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -150,9 +151,14 @@ def test_deleting_can_be_undone(client: Any) -> None:
 def test_a_value_that_does_not_fit_is_told_without_it(client: Any) -> None:
     """The error names version, key and provider, and the field."""
     client.set_secret("a", {"user": "ada", "password": ["s3cret"]})
-    for call in (client.get_secret, client.get_secret_or_raise, lambda key, kind: client.get_secrets([key], kind)):
+    calls: list[Callable[[], object]] = [
+        lambda: client.get_secret("a", Login),
+        lambda: client.get_secret_or_raise("a", Login),
+        lambda: client.get_secrets(["a"], Login),
+    ]
+    for call in calls:
         with pytest.raises(InvalidSecretValueError, match=r"version 1 of 'a' in memory: .* password") as caught:
-            call("a", Login)
+            call()
         assert_tells_nothing(caught.value, "s3cret", "ada")
 
 
@@ -190,18 +196,20 @@ def test_a_wrong_key_is_refused_before_anything_is_asked(client: Any, place: Tol
 
 def test_other_arguments_are_checked_as_by_the_store(client: Any) -> None:
     """Limits, versions, labels and lists of keys."""
-    for call in (
+    wrong_numbers: list[Callable[[], object]] = [
         lambda: client.list_secret_keys(limit=0),
         lambda: client.set_secret("a", 1, expected_version=-1),
         lambda: client.get_secret("a", version=-1),
-    ):
-        with pytest.raises(ValueError, match="1 or more"):
-            call()
-    for call in (
+    ]
+    wrong_texts: list[Callable[[], object]] = [
         lambda: client.set_secret("a", 1, labels={"": "x"}),
         lambda: client.get_secrets("ab"),
         lambda: client.list_secret_keys("a\n"),
-    ):
+    ]
+    for call in wrong_numbers:
+        with pytest.raises(ValueError, match="1 or more"):
+            call()
+    for call in wrong_texts:
         with pytest.raises(InvalidSecretKeyError):
             call()
 
@@ -274,6 +282,7 @@ def test_a_place_that_hangs_does_not_hold_the_loop(place: ToldProvider) -> None:
     place.during = lambda: time.sleep(HANGS_SECONDS)
 
     async def use() -> float:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         async with AsyncProviderClient(place, threads=2) as client:
             calls = asyncio.gather(*[client.get_secret(f"key.{number}") for number in range(2)])
             gaps, last = [], time.perf_counter()
@@ -286,6 +295,34 @@ def test_a_place_that_hangs_does_not_hold_the_loop(place: ToldProvider) -> None:
 
     assert asyncio.run(use()) < LONGEST_GAP_SECONDS
     assert place.reads == 2
+
+
+def test_what_is_kept_is_read_though_every_thread_waits(place: ToldProvider) -> None:
+    """A place that hangs does not keep anybody from values in memory, nor from the word that there is none."""
+    entered, released = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        released.wait(DEADLINE_SECONDS)
+
+    async def use() -> None:
+        async with AsyncProviderClient(place, cache=CacheConfig(), threads=1) as client:
+            await client.set_secret("a", "kept")
+            before = await client.get_secret("a"), await client.get_secret("missing")
+            place.during = hang
+            other = asyncio.create_task(client.get_secret("other"))
+            await asyncio.to_thread(entered.wait, DEADLINE_SECONDS)
+            assert (await client.get_secret("a", str), await client.get_secret("missing")) == before
+            assert await client.get_secret_or_raise("a") == "kept"
+            assert await client.get_secret("missing", default="default") == "default"
+            assert not other.done()
+            released.set()
+            await other
+            with pytest.raises(SecretNotFoundError):
+                await client.get_secret_or_raise("missing")
+
+    asyncio.run(use())
+    assert place.reads == 3
 
 
 def test_a_task_that_is_cancelled_waits_no_longer(place: ToldProvider) -> None:
