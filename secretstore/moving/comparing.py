@@ -61,10 +61,11 @@ class Comparing:
     digests: Digests = field(default_factory=Digests, repr=False)
 
     def __post_init__(self) -> None:
-        if self.source.name == self.target.name and self.keys.overlaps:
+        read, written = _path(self.source, self.keys.prefix), _path(self.target, self.keys.target_prefix)
+        if read != written and (read.startswith(written) or written.startswith(read)):
             raise ConfigurationError(
-                f"within {self.source.name} this would copy what it has just written; choose a prefix and a map that "
-                "lie apart"
+                f"within {self.source.name} this would copy what it has just written; choose places, a prefix and a map "
+                "that lie apart"
             )
 
     @classmethod
@@ -90,7 +91,7 @@ class Comparing:
 
     def compare(self, listed: Listed, ours: ProvidedSecret, theirs: ProvidedSecret | None) -> Pair:
         """Compare a secret with what the target has."""
-        labels = self._labels(self.source, listed.source_key, ours)
+        labels = self.labels_of(self.source, listed.source_key, ours)
         differs = () if theirs is None else tuple(self._parts(listed.key, ours, theirs, labels))
         difference = ProviderDifference(
             key=listed.key,
@@ -110,6 +111,16 @@ class Comparing:
             return {**found}
         each = {key: of_one_key(provider.read, key) for key in keys}
         return {key: secret for key, secret in each.items() if secret is not None}
+
+    def labels_of(self, provider: SecretProvider, key: str, secret: ProvidedSecret) -> dict[str, str] | None:
+        """Return the labels of a secret; None where the place keeps none."""
+        if Ability.LABELS not in provider.abilities:
+            return None
+        if secret.info.labels:
+            return dict(secret.info.labels)
+        # Some places tell of labels only when asked for them.
+        info = provider.describe(key)
+        return {} if info is None else dict(info.labels)
 
     def _compare_batch(self, batch: list[Listed]) -> list[Pair]:
         ours = self.read(self.source, [one.source_key for one in batch if one.in_source])
@@ -144,7 +155,7 @@ class Comparing:
     ) -> Iterator[Part]:
         if self.digests.of(ours.value_json) != self.digests.of(theirs.value_json):
             yield "value"
-        if labels is not None and self._labels(self.target, key, theirs) not in (None, labels):
+        if labels is not None and self.labels_of(self.target, key, theirs) not in (None, labels):
             yield "labels"
 
     def _losses(self, ours: ProvidedSecret, labels: dict[str, str] | None, *, is_new: bool) -> Iterator[Loss]:
@@ -157,14 +168,9 @@ class Comparing:
         if is_new and has_older and Ability.VERSIONS not in self.target.abilities:
             yield "history"
 
-    def _labels(self, provider: SecretProvider, key: str, secret: ProvidedSecret) -> dict[str, str] | None:
-        if Ability.LABELS not in provider.abilities:
-            return None
-        if secret.info.labels:
-            return dict(secret.info.labels)
-        # Some places tell of labels only when asked for them.
-        info = provider.describe(key)
-        return {} if info is None else dict(info.labels)
+
+def _path(provider: SecretProvider, prefix: str) -> str:
+    return f"{provider.name.rstrip('/')}/{prefix}"
 
 
 def compare_providers(

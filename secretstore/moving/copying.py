@@ -131,12 +131,19 @@ class _Copying:
             return target.write(key, secret.value_json, expected_version=expected, labels=labels)
         except VersionConflictError as error:
             conflict = error
-        # Where the answer to a write was lost, what stands in the way is that write.
         there = target.read(key)
-        of = self.comparing.digests.of
-        if there is not None and of(there.value_json) == of(secret.value_json):
+        if there is not None and self._is_ours(key, there, secret, labels):
             return there.info
         raise conflict
+
+    def _is_ours(
+        self, key: str, there: ProvidedSecret, secret: ProvidedSecret, labels: Mapping[str, str] | None
+    ) -> bool:
+        """Whether what stands in the way of a write is that write itself, whose answer was lost."""
+        of = self.comparing.digests.of
+        return of(there.value_json) == of(secret.value_json) and (
+            labels is None or labels == self.comparing.labels_of(self.comparing.target, key, there)
+        )
 
     def _verified(self, pairs: list[Pair], copied: list[CopiedSecret]) -> Iterator[CopiedSecret]:
         """Read back what was written, and compare it again."""

@@ -49,9 +49,3 @@ class KeyMap:
     def source_key(self, target_key: str) -> str:
         """Return what becomes that key."""
         return self.prefix[: self.cut] + target_key[len(self.put) :]
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether, within one place, what is written would be among what is read, or what is read among what may go."""
-        ours, theirs = self.prefix, self.target_prefix
-        return ours != theirs and (ours.startswith(theirs) or theirs.startswith(ours))

@@ -120,6 +120,25 @@ def test_a_place_is_not_copied_into_what_is_copied() -> None:
     assert values(place) == {"a": b"1", "new/b": b"2", "old/b": b"2"}
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "ends"),
+    [
+        ("vault://h/a", "vault://h/a/b", False),
+        ("vault://h/a/", "vault://h", False),
+        ("vault://h/a", "vault://h/ab", True),
+    ],
+)
+def test_a_folder_is_not_copied_into_itself(source: str, target: str, ends: bool) -> None:  # noqa: FBT001 - a case
+    """A place that is a folder of the other one is refused; one whose name only begins alike is not."""
+    places = memory(name=source), memory(name=target)
+
+    if ends:
+        assert copy_secrets(*places).is_complete
+    else:
+        with pytest.raises(ConfigurationError, match="lie apart"):
+            copy_secrets(*places)
+
+
 def test_values_are_equal_whatever_their_spaces_and_order() -> None:
     """What a place has written otherwise is the same value; 1, 1.0 and true are not, nor a number and its text."""
     of = Digests().of
