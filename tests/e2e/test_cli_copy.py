@@ -141,6 +141,18 @@ def test_an_empty_source_deletes_nothing_unasked(moving: CommandLine, target: Se
     assert all_of(target) == {}
 
 
+def test_a_person_sees_a_bar_and_a_table(moving: CommandLine, source: SecretClient, target: SecretClient) -> None:
+    """The bar counts secrets, the table says what became of each, and no value is on the terminal."""
+    done = moving.on_terminal("copy", "--verify").finish()
+
+    assert done.code == 0
+    assert "copying" in done.out
+    assert "5/" in done.out
+    assert "app.a" in done.out
+    assert "2 added, 1 changed, 1 same, 1 extra" in done.out
+    assert VALUE not in done.out
+
+
 def test_a_report_is_for_its_owner_alone(
     moving: CommandLine, source: SecretClient, target: SecretClient, short_path: Path
 ) -> None:

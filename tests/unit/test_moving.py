@@ -22,6 +22,7 @@ from secretstore import (
     copy_secrets,
 )
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret
+from secretstore.moving import trying
 from secretstore.moving.digests import Digests
 from secretstore.moving.mapping import KeyMap
 from secretstore.providers.memory import MemoryProvider
@@ -390,6 +391,16 @@ def test_patience_ends() -> None:
 
     assert caught.value.is_temporary
     assert target.written == ["a"]
+
+
+def test_a_place_that_never_answered_is_given_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong address does not take the patience that a place has earned by an answer."""
+    monkeypatch.setattr(trying, "_UNTIL_FIRST_ANSWER_SECONDS", 0)
+
+    with pytest.raises(ProviderError, match="asks to wait"):
+        copy_secrets(memory(), Watched(before=once("list_keys", lambda: raising(busy()))), wait=lambda _: None)
+    target = Watched(before=once("write", lambda: raising(busy())))
+    assert copy_secrets(memory({"k": b"1"}), target, wait=lambda _: None).is_complete
 
 
 def test_verifying_finds_a_place_that_changes_values() -> None:
