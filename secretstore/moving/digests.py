@@ -16,14 +16,22 @@ class Digests:
 
     def of(self, value_json: bytes) -> bytes:
         """Return the digest of a value: the same whatever the spaces and the order of members, but 1 and 1.0 differ."""
-        value = json.loads(value_json, parse_int=_Number, parse_float=_Number)
-        return blake2b(_canonical(value).encode("utf-8", "surrogatepass"), key=self._key, digest_size=32).digest()
+        return blake2b(_in_one_form(value_json), key=self._key, digest_size=32).digest()
 
 
 class _Number(str):
     """A number as it was written."""
 
     __slots__ = ()
+
+
+def _in_one_form(value_json: bytes) -> bytes:
+    try:
+        value = json.loads(value_json, parse_int=_Number, parse_float=_Number)
+        return _canonical(value).encode("utf-8", "surrogatepass")
+    except (ValueError, RecursionError):
+        # No JSON, or nested too deep: the error would hold the value, and its bytes tell it from others as well.
+        return value_json
 
 
 def _canonical(value: Any) -> str:  # any JSON value

@@ -147,6 +147,8 @@ def test_values_are_equal_whatever_their_spaces_and_order() -> None:
     assert of(b'{"a": [1, {"c": "\\u00e9", "b": 2.50}]}') == of('{"a":[1,{"b":2.50,"c":"é"}]}'.encode())
     texts = [b"1", b"1.0", b"true", b'"1"', b"[1]", b'["1"]', b"null", b'"null"', b"{}", b'{"":1}', b'"\\ud800"']
     assert len({of(text) for text in texts}) == len(texts)
+    assert of(b"no JSON") != of(b"nor this")
+    assert of(b"[" * 5000 + b"]" * 5000) != of(b"[" * 5001 + b"]" * 5001)
     assert Digests().of(b"1") != Digests().of(b"1")
 
 
