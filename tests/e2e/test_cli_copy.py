@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 
 from secretstore import SecretClient
 from tests.e2e.conftest import CommandLine, Result
@@ -56,20 +55,18 @@ def kinds(done: Result) -> dict[str, str]:
 def test_a_dry_run_writes_nothing_and_shows_what_would_change(
     moving: CommandLine, source: SecretClient, target: SecretClient
 ) -> None:
-    """Keys, kinds and versions are shown in each format, with exit code 0, and no value anywhere."""
+    """Keys, kinds and versions are shown, with exit code 0, and no value anywhere."""
     before = all_of(target)
 
     done = moving("copy", "--prefix", "app.", "--dry-run")
-    listed = moving("copy", "--prefix", "app.", "--dry-run", "--format", "yaml")
     table = moving("copy", "--prefix", "app.", "--dry-run", "--format", "table")
 
-    assert [one.code for one in (done, listed, table)] == [0, 0, 0]
+    assert (done.code, table.code) == (0, 0)
     assert kinds(done) == {"app.a": "added", "app.b": "changed", "app.d": "extra"}
     assert json.loads(done.out)["counts"] == {"added": 1, "changed": 1, "same": 1, "extra": 1, "unreadable": 0}
-    assert yaml.safe_load(listed.out) == json.loads(done.out)
     assert table.err == "1 added, 1 changed, 1 same, 1 extra\ndry run: nothing was written\n"
     assert table.out.splitlines()[2].split() == ["app.b", "changed", "value", "1", "1"]
-    assert VALUE not in "".join(one.out + one.err for one in (done, listed, table))
+    assert VALUE not in "".join(one.out + one.err for one in (done, table))
     assert all_of(target) == before
 
 
@@ -94,7 +91,6 @@ def test_a_map_puts_keys_elsewhere(moving: CommandLine, source: SecretClient, st
 
     assert done.code == 0
     assert list(all_of(store.namespace("to"))) == ["old/a", "old/b", "old/c"]
-    assert moving("copy", "--map", "old").err.startswith("error: a map is text that ends in {key}")
 
 
 def test_extra_ones_are_deleted_where_that_is_confirmed(
@@ -137,8 +133,6 @@ def test_an_empty_source_deletes_nothing_unasked(moving: CommandLine, target: Se
     assert done.code == 2
     assert "has nothing to copy" in done.out
     assert len(all_of(target)) == 3
-    assert moving("copy", "--delete-extra", "--yes").code == 0
-    assert all_of(target) == {}
 
 
 def test_a_person_sees_a_bar_and_a_table(moving: CommandLine, source: SecretClient, target: SecretClient) -> None:
@@ -207,29 +201,3 @@ def test_a_difference_is_a_failed_check(moving: CommandLine, source: SecretClien
 
     same = moving("diff", "--prefix", "app.c")
     assert (same.code, kinds(same), same.err) == (0, {}, "")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["copy"], "no provider to copy or compare from is named: give --from or set SECRETSTORE_FROM_URL"),
-        (["diff", "--from", "memory:"], "give --to or set SECRETSTORE_TO_URL"),
-        (["diff", "k", "1", "2", "--from", "memory:"], "give KEY and two versions of it, or --from and --to"),
-        (["diff", "--from", "nowhere:", "--to", "memory:"], "no provider takes URLs with nowhere:"),
-        (["copy", "--from", "memory:", "--to", "env://"], "cannot write a secret"),
-    ],
-)
-def test_a_wrong_call_is_one_line(bare_cli: CommandLine, arguments: list[str], said: str) -> None:
-    """What is missing or wrong is said, and what to do."""
-    done = bare_cli(*arguments)
-
-    assert done.code in {1, 2}
-    assert said in done.err.splitlines()[-1]
-
-
-def test_a_password_among_the_arguments_is_warned_of(bare_cli: CommandLine) -> None:
-    """It is not shown again, and the variable is named."""
-    done = bare_cli("diff", "--from", f"postgresql://me:{VALUE}@127.0.0.1:1/x", "--to", "memory:")
-
-    assert "set SECRETSTORE_FROM_URL instead" in done.err
-    assert VALUE not in done.out + done.err
