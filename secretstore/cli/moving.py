@@ -112,8 +112,7 @@ def copy(  # noqa: PLR0913 - an option each
     """
     wanted = format_of(output_format)
     danger = "this deletes every secret of the target that the source does not have"
-    if delete_extra and not dry_run:
-        refuse_unasked(danger, yes=yes)
+    refuse_unasked(danger, yes=yes or dry_run or not delete_extra)
     with _opened(from_url, to_url, prefix, map_to) as providers, _reported(report) as write_line:
         shown = _Shown(providers.target.name, write_line)
         if dry_run:

@@ -24,15 +24,17 @@ def test_a_folder_of_parameter_store_goes_to_openbao_and_to_postgresql(
         for key, value in SECRETS.items():
             source.write(key, value)
         source.write("db/user", b'"other"', labels={"team": "web"})
-        cloud.refuse("ThrottlingException", times=2)
+        cloud.refuse("ThrottlingException", times=7)
 
-        moved = copy_secrets(source, middle, verify=True)
+        waited: list[float] = []
+        moved = copy_secrets(source, middle, verify=True, wait=waited.append)
         again = copy_secrets(source, middle, verify=True)
         copy_secrets(middle, end, prefix="db/", map_to="old/{key}", verify=True)
 
         info = middle.describe("db/user")
         assert info is not None
         assert (moved.outcomes, dict(info.labels)) == ({"written": len(SECRETS)}, {"team": "web"})
+        assert waited
         assert again.outcomes == {"kept": len(SECRETS)}
         assert [one.kind for one in compare_providers(source, middle)] == ["same"] * len(SECRETS)
         found = middle.read_many(list(SECRETS))
