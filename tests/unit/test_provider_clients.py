@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +120,24 @@ def test_many_are_read_in_the_order_asked_for(client: Any) -> None:
     assert [info.key for info in client.list_secrets("app/", limit=2)] == ["app/x", "app/y"]
     assert client.get_secret_count("app/") == 3
     assert client.get_secret_count() == 5
+
+
+def test_references_are_followed_within_the_provider(client: Any) -> None:
+    """In all methods that read values, by type, and only where that is asked for."""
+    client.set_secret("password", "s3cret")
+    client.set_secret("login", {"user": "ada", "password": {"$ref": "password"}})
+    expected = {"user": "ada", "password": "s3cret"}
+
+    assert client.get_secret("login")["password"] == {"$ref": "password"}
+    assert client.get_secret("login", resolve=True) == expected
+    assert client.get_secret("missing", resolve=True, default=1) == 1
+    assert client.get_secret("login", Login, version=1, resolve=True).password.get_secret_value() == "s3cret"
+    assert client.get_secret_or_raise("login", resolve=True) == expected
+    assert client.get_secrets(["login"], resolve=True) == {"login": expected}
+    assert client.get_secrets_by_prefix("log", resolve=True) == {"login": expected}
+    client.delete_secret("password")
+    with pytest.raises(InvalidSecretValueError, match="'login' → 'password' leads nowhere"):
+        client.get_secret("login", resolve=True)
 
 
 def test_versions(client: Any) -> None:
@@ -253,6 +273,20 @@ def test_both_have_the_same_methods_with_the_same_parameters() -> None:
 
     assert waits == awaited
     assert awaited.keys() - coroutines.keys() == {"cache_statistics"}
+
+
+@pytest.mark.source
+def test_the_page_shows_every_method_with_its_parameters() -> None:
+    """The table of the page is the list of the methods that deal with secrets."""
+    page = (Path(__file__).parents[2] / "docs" / "providers" / "using.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| `(\w+)\((.*?)\)` \|", page, re.MULTILINE)
+
+    expected = {
+        name: [parameter[0] for parameter in parameters[1:]] for name, parameters in methods(ProviderClient).items()
+    }
+    assert {name: re.findall(r"(\w+)(?:=[^,]*)?(?:, |$)", parameters) for name, parameters in shown} == {
+        name: parameters for name, parameters in expected.items() if name not in {"close", "cache_statistics"}
+    }
 
 
 def test_what_the_store_has_too_is_called_the_same() -> None:
