@@ -4,9 +4,12 @@ Credentials, retries, proxies and certificates are the SDK's own settings, and s
 none.
 """
 
+import logging
 import re
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -25,6 +28,9 @@ _ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
 _ACTION = re.compile(r"not authorized to perform: (?P<action>[a-z0-9-]+:[A-Za-z]+)")
 _EXTRA = "a provider in AWS needs the extra `aws`: python -m pip install 'pg-secretstore[aws]'"
 
+# The loggers of the SDK that show requests and answers, and whether a call of ours is under way; those of others are logged.
+_LOGGERS = ("botocore.endpoint", "botocore.parsers")
+_UNLOGGED: ContextVar[bool] = ContextVar("secretstore-unlogged", default=False)
 _READS = ("BatchGet", "Describe", "Get", "List")
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 _TEMPORARY = {
@@ -120,17 +126,20 @@ class AwsProvider(Provider):
 
         about = "" if key is None else f"{key!r}: "
         try:
-            return getattr(self._client(), xform_name(action))(**parameters)
+            with _unlogged():
+                return getattr(self._client(), xform_name(action))(**parameters)
         except ClientError as error:
             # What was sent and answered hangs on the error; only its code leaves this block.
-            is_none = _code(error.response) in none_for
-            problem = self._refused(error.response, action, operation, about, is_none=is_none)
+            if _code(error.response) not in none_for:
+                problem = self._refused(error.response, action, operation, about)
+            elif not _may_be_of_a_first_try(action, error.response):
+                return None
+            else:
+                problem = self._unclear(operation, about)
         except (BotoCoreError, ResponseParserError, _NotWholeError) as error:
             problem = self._failed_on_the_way(error, operation, about)
         del parameters  # a value is one of them, and whoever shows a traceback may show what its frames hold
-        if problem is not None:
-            raise problem
-        return None
+        raise problem
 
     def _part(self, answer: Mapping[str, Any], name: str, operation: str) -> Any:
         """Return a part that an answer of AWS has."""
@@ -139,11 +148,9 @@ class AwsProvider(Provider):
         return answer[name]
 
     def _refused(
-        self, response: Mapping[str, Any], action: str, operation: str, about: str, *, is_none: bool
-    ) -> PermissionDeniedError | ProviderError | None:
+        self, response: Mapping[str, Any], action: str, operation: str, about: str
+    ) -> PermissionDeniedError | ProviderError:
         code, status = _code(response), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if is_none:
-            return self._unclear(operation, about) if _may_be_of_a_first_try(action, response) else None
         if code in _DENIED:
             found = _ACTION.search(str(response.get("Error", {}).get("Message")))
             needed = found["action"] if found else f"{self.service}:{action}, and the use of its KMS key"
@@ -187,7 +194,23 @@ def _make_client(service: str, place: AwsPlace) -> Any:
     session = _sdk().session.Session(region_name=place.region)
     client = session.client(service, endpoint_url=place.endpoint, config=config)
     client.meta.events.register("before-parse", _check_whole)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_is_logged)
     return client
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep the SDK from writing what is sent and answered into the log, as it does at the level DEBUG."""
+    before = _UNLOGGED.set(True)
+    try:
+        yield
+    finally:
+        _UNLOGGED.reset(before)
+
+
+def _is_logged(_: logging.LogRecord) -> bool:
+    return not _UNLOGGED.get()
 
 
 def _check_whole(*, response_dict: Mapping[str, Any], **_: object) -> None:

@@ -65,11 +65,11 @@ def running_cloud() -> Iterator[Aws]:
 
 
 @pytest.fixture
-def cloud(running_cloud: Aws, monkeypatch: pytest.MonkeyPatch) -> Aws:
-    """That server as if it were new, and credentials that lead nowhere else."""
+def cloud(running_cloud: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """That server as if it were new, also afterwards, and credentials that lead nowhere else."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
+    yield running_cloud
     running_cloud.reset()
-    return running_cloud

@@ -1,14 +1,16 @@
 """Secrets in AWS Parameter Store."""
 
 import json
+import logging
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 
-from secretstore.domain.providers import Ability
+from secretstore.domain.providers import Ability, SecretProvider
 from secretstore.errors import (
     ConfigurationError,
     InvalidSecretKeyError,
@@ -18,16 +20,34 @@ from secretstore.errors import (
     VersionConflictError,
 )
 from secretstore.opening import open_provider
+from secretstore.providers.aws_names import name_of
 from secretstore.providers.aws_ssm import AwsSsmProvider
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
-from tests.support.aws import Aws
+from tests.support.aws import Aws, actions_of, policies
+from tests.support.project import ROOT, run_python
 
 PLACE = "aws-ssm://eu-west-1/app/prod/"
+PAGE = ROOT / "docs/providers/aws-ssm.md"
+
+# A call for each right, which fails without it.
+READS: dict[str, Callable[[SecretProvider], object]] = {
+    "ssm:GetParameter": lambda provider: provider.read("a"),
+    "ssm:GetParameters": lambda provider: provider.read_many(["a"]),
+    "ssm:GetParametersByPath": lambda provider: provider.list_keys(),
+    "ssm:GetParameterHistory": lambda provider: provider.list_versions("a"),
+    "ssm:ListTagsForResource": lambda provider: provider.describe("a"),
+}
+WRITES: dict[str, Callable[[SecretProvider], object]] = {
+    "ssm:PutParameter": lambda provider: provider.write("a", b"1"),
+    "ssm:AddTagsToResource": lambda provider: provider.write("a", b"1", labels={"team": "pay"}),
+    "ssm:RemoveTagsFromResource": lambda provider: provider.write("a", b"1", labels={}),
+    "ssm:DeleteParameter": lambda provider: provider.delete("a"),
+}
 
 
-def opened(cloud: Aws, **options: str) -> AwsSsmProvider:
+def opened(cloud: Aws, *, place: str = PLACE, **options: str) -> AwsSsmProvider:
     """Return a provider on the server."""
-    provider = open_provider(cloud.at(PLACE, **options))
+    provider = open_provider(cloud.at(place, **options))
     assert isinstance(provider, AwsSsmProvider)
     return provider
 
@@ -116,6 +136,7 @@ def test_what_others_wrote_is_read(cloud: Aws, form: str) -> None:
     ssm.put_parameter(Name="/app/prod/url", Value="https://db", Type="String")
     ssm.put_parameter(Name="/app/prod/no-.key", Value="x", Type="String")
     ssm.put_parameter(Name="/app/production/url", Value="x", Type="String")
+    ssm.put_parameter(Name=f"/app/prod/{name_of('中' * 158)}", Value="x", Type="String")
     with opened(cloud, format=form) as provider:
         secret = provider.read("url")
         assert secret is not None
@@ -300,6 +321,29 @@ def test_nobody_is_told_a_lie_about_a_first_try(cloud: Aws, folder: AwsSsmProvid
     assert (conflict.value.found, calls[1]()) == (1, False)
 
 
+def test_no_value_is_logged(cloud: Aws, folder: AwsSsmProvider, caplog: pytest.LogCaptureFixture) -> None:
+    """Not by the SDK either, at its lowest level, which shows what others send and get."""
+    caplog.set_level(logging.DEBUG)
+    folder.write("a", b'"hidden"')
+    folder.read("a")
+    folder.read_many(["a"])
+    assert "GetParameter" in caplog.text
+    assert "hidden" not in caplog.text
+
+    stored(cloud, "/app/prod/a")
+    assert "hidden" in caplog.text
+
+
+def test_a_page_of_a_proxy_is_no_success(cloud: Aws, way: HttpRelay, behind: AwsSsmProvider) -> None:
+    """Also where AWS answers nothing but that it is done."""
+    behind.write("a", b"1")
+    way.answer(Answer(status=200, body=b"<html>Please log in</html>"))
+    with pytest.raises(ProviderError, match="no whole answer of AWS"):
+        behind.delete("a")
+    way.heal()
+    assert behind.delete("a")
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -326,6 +370,16 @@ def test_a_url_that_says_nothing_sensible_is_refused(url: str, problem: str) -> 
     assert "hidden" not in str(caught.value)
 
 
+def test_a_missing_sdk_names_its_extra() -> None:
+    """Where the extra is not installed, whoever opens such a URL is told what to install, at once."""
+    program = (
+        "import sys; sys.modules['boto3'] = None\nfrom secretstore import open_provider\n"
+        f"try: open_provider('{PLACE}')\nexcept ImportError as error: print(error)"
+    )
+    done = run_python("-c", program, folder=ROOT)
+    assert "pip install 'pg-secretstore[aws]'" in done.stdout
+
+
 def test_the_name_is_the_place() -> None:
     """Options are no part of it, and a folder ends in a slash; nothing connects, and nothing is pickled."""
     provider = open_provider("aws-ssm://eu-west-1/app/prod?timeout=1&key_id=alias/x")
@@ -337,8 +391,62 @@ def test_the_name_is_the_place() -> None:
 
 def test_without_a_region_the_sdk_knows_one(cloud: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the error says that there is none."""
-    with open_provider(cloud.at("aws-ssm:///app/prod/")) as provider, pytest.raises(ProviderError, match="region"):
+    provider = opened(cloud, place="aws-ssm:///app/prod/")
+    with pytest.raises(ProviderError, match="region"):
         provider.read("a")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    with open_provider(cloud.at("aws-ssm:///app/prod/")) as provider:
-        assert provider.read("a") is None
+    assert provider.read("a") is None
+    provider.close()
+
+
+@pytest.fixture
+def limited(cloud: Aws, folder: AwsSsmProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsSsmProvider]:
+    """A provider whose user may do what a test says, on a folder with a labelled secret."""
+    folder.write("a", b"1", labels={"team": "search"})
+    for name, value in cloud.user().items():
+        monkeypatch.setenv(name, value)
+    with opened(cloud, labels="true") as provider:
+        yield provider
+
+
+def test_the_policies_of_the_page_are_enough(cloud: Aws, limited: AwsSsmProvider) -> None:
+    """Who reads can read and nothing else, and who writes can do everything."""
+    reader, writer = policies(PAGE)
+    cloud.allow(actions_of(reader))
+    for call in READS.values():
+        call(limited)
+    for action in ("ssm:PutParameter", "ssm:DeleteParameter"):
+        with pytest.raises(PermissionDeniedError, match=action):
+            WRITES[action](limited)
+    cloud.allow(actions_of(reader) | actions_of(writer))
+    for call in (*READS.values(), *WRITES.values()):
+        call(limited)
+    cloud.allow(actions_of(writer) | {"ssm:GetParameter"})
+    for call in WRITES.values():
+        call(limited)
+
+
+def test_the_policies_of_the_page_allow_nothing_idle(cloud: Aws, limited: AwsSsmProvider) -> None:
+    """Each right that is taken away is missed by a call, and the error names it."""
+    reader, writer = policies(PAGE)
+    allowed = {action for action in actions_of(reader) | actions_of(writer) if action.startswith("ssm:")}
+    assert allowed == READS.keys() | WRITES.keys()
+    for action, call in {**READS, **WRITES}.items():
+        cloud.allow(allowed - {action})
+        with pytest.raises(PermissionDeniedError, match=f"allow {action}$") as caught:
+            call(limited)
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+def test_the_policies_of_the_page_are_for_its_folder() -> None:
+    """They reach every parameter in it, and none beside it; only who lists needs the folder itself."""
+    reader, writer = ([each for each in policy if "ssm:" in str(each["Action"])] for policy in policies(PAGE))
+    inside, beside = (
+        "arn:aws:ssm:eu-west-1:123456789012:parameter/app/prod",
+        ["/app/production", "/app", "/x", "/app/prod-x/a"],
+    )
+    for (statement,), reaches_folder in ((reader, True), (writer, False)):
+        patterns = [statement["Resource"]] if isinstance(statement["Resource"], str) else statement["Resource"]
+        names = [f"{inside}/a", f"{inside}/a/b", inside, *(inside.replace("/app/prod", other) for other in beside)]
+        reached = [any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+        assert reached == [True, True, reaches_folder, *[False] * len(beside)]

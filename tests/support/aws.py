@@ -1,14 +1,19 @@
 """A server that answers as AWS does, in threads of this process."""
 
 import json
+import re
 import threading
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from tests.support.key_servers import REGION
+
+_REFUSAL = re.compile(rb"\A<\?xml.*<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", re.DOTALL)
+_CODES = {"AccessDenied": "AccessDeniedException", "InvalidClientTokenId": "UnrecognizedClientException"}
 
 _Start = Callable[[str, list[tuple[str, str]]], object]
 
@@ -66,14 +71,23 @@ class Aws:
         """Whether it checks credentials and policies."""
         self._post("reset-auth", b"0" if from_now else b"inf")
 
-    def user(self, policy: Mapping[str, object]) -> dict[str, str]:
-        """Return the credentials of a new user who may do what a policy says, as the SDK takes them."""
+    def user(self) -> dict[str, str]:
+        """Return the credentials of a new user, called `tried`, as the SDK's environment takes them."""
         iam = self.client("iam")
-        name = f"user-{len(iam.list_users()['Users'])}"
-        iam.create_user(UserName=name)
-        iam.put_user_policy(UserName=name, PolicyName="tried", PolicyDocument=json.dumps(policy))
-        made = iam.create_access_key(UserName=name)["AccessKey"]
+        iam.create_user(UserName="tried")
+        made = iam.create_access_key(UserName="tried")["AccessKey"]
         return {"AWS_ACCESS_KEY_ID": made["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"]}
+
+    def allow(self, actions: Iterable[str]) -> None:
+        """Let that user do this and nothing else, from now on.
+
+        The server knows no resources in what it checks, so that everything is allowed for all of them.
+        """
+        self.check_rights(from_now=False)
+        statement = {"Effect": "Allow", "Action": sorted(actions), "Resource": "*"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.client("iam").put_user_policy(UserName="tried", PolicyName="tried", PolicyDocument=document)
+        self.check_rights(from_now=True)
 
     def stop(self) -> None:
         """End it."""
@@ -88,18 +102,28 @@ class Aws:
         if target is None:
             return self._moto(environ, start)  # type: ignore[no-any-return]
         self.actions.append(target.rpartition(".")[2])
-        if not self._answers:
-            return self._moto(environ, start)  # type: ignore[no-any-return]
-        status, code = self._answers.pop(0)
-        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        start(f"{status} Refused", [("Content-Type", "application/x-amz-json-1.1")])
-        return [json.dumps({"__type": code, "message": "told by a test"}).encode()]
+        if self._answers:
+            status, code = self._answers.pop(0)
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return _refused(start, status, code, "told by a test")
+        told: list[tuple[str, list[tuple[str, str]]]] = []
+        body = b"".join(self._moto(environ, lambda *first: told.append(first)))
+        if found := _REFUSAL.search(body):
+            # AWS answers in the protocol of the service, and this server in that of others.
+            return _refused(start, 400, _CODES.get(found[1].decode(), found[1].decode()), found[2].decode())
+        start(*told[0])
+        return [body]
 
     def _post(self, path: str, body: bytes) -> None:
         kind = {"Content-Type": "text/plain"}
         asked = urllib.request.Request(f"{self.url}/moto-api/{path}", data=body, headers=kind, method="POST")
         with urllib.request.urlopen(asked, timeout=30) as answer:
             answer.read()
+
+
+def _refused(start: _Start, status: int, code: str, message: str) -> Iterable[bytes]:
+    start(f"{status} Refused", [("Content-Type", "application/x-amz-json-1.1")])
+    return [json.dumps({"__type": code, "message": message}).encode()]
 
 
 @contextmanager
@@ -110,3 +134,18 @@ def running_aws_here() -> Iterator[Aws]:
         yield aws
     finally:
         aws.stop()
+
+
+def policies(page: Path) -> list[list[dict[str, Any]]]:
+    """Return the statements of each policy that stands in a page."""
+    blocks = re.findall(r"^```json\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [json.loads(block)["Statement"] for block in blocks]
+
+
+def actions_of(statements: Iterable[dict[str, Any]]) -> set[str]:
+    """Return the actions of a policy."""
+    return {
+        action
+        for each in statements
+        for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
+    }
