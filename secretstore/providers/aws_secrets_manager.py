@@ -235,7 +235,7 @@ class AwsSecretsManagerProvider(AwsProvider):
     def _token_to_create(self, key: str, found: Mapping[str, Any]) -> UUID:
         """Return the id of the version that follows on a deleted one, the same for all who would create it.
 
-        AWS takes an id for one value only, and so one of them succeeds.
+        AWS takes an id for one value only, and so one of them succeeds.  Raises `VersionConflictError` where it is not deleted.
         """
         if not _is_deleted(found):
             raise VersionConflictError(self.name, key, 0, _current(found) or 0)

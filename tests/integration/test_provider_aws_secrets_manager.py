@@ -33,7 +33,6 @@ PLACE = f"aws-secretsmanager://{REGION}/app/prod/"
 MARKER = "M4rker-0f-a-value"
 VALUE = json.dumps(MARKER).encode()
 JSON_OF_AWS = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": "told-by-a-test"}
-
 Open = Callable[..., AwsSecretsManagerProvider]
 
 
@@ -475,6 +474,55 @@ def test_nothing_to_undelete(provider: AwsSecretsManagerProvider) -> None:
     """It is told by the name of the place and the key."""
     with pytest.raises(SecretNotFoundError, match=r"'missing' in namespace 'aws-secretsmanager://eu-west-1/app/prod/'"):
         provider.undelete("missing")
+
+
+@pytest.mark.parametrize("days", ["0", "30"])
+def test_nobody_is_told_a_lie_about_a_first_try(cloud: Aws, opened: Open, days: str) -> None:
+    """A delete whose answer was lost finds the secret deleted when it is sent again: then nobody knows by whom."""
+    with LosesAnswers(cloud.port) as network:
+        provider = opened(endpoint=network.url, recovery_days=days)
+        provider.write("token", VALUE)
+        network.cut(after=1, times=1)
+        if days == "0":
+            # A delete for good of what is gone succeeds in AWS.
+            assert provider.delete("token") is True
+        else:
+            with pytest.raises(ProviderError, match="nobody knows") as caught:
+                provider.delete("token")
+            assert caught.value.is_temporary
+        assert provider.delete("token") is False
+
+
+def test_others_delete_or_restore_meanwhile(
+    raw: Any, provider: AwsSecretsManagerProvider, disturbed: Disturbed
+) -> None:
+    """Who comes second has deleted nothing; and nothing is undeleted that has gone for good."""
+    provider.write("token", VALUE)
+    disturbed.meanwhile = iter([lambda: provider.delete("token")])
+    assert disturbed.delete("token") is False
+    disturbed.meanwhile = iter([lambda: provider.undelete("token")])
+    assert disturbed.undelete("token").key == "token"
+    provider.delete("token")
+    name = "app/prod/token"
+    disturbed.meanwhile = iter([lambda: raw.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)])
+    with pytest.raises(SecretNotFoundError):
+        disturbed.undelete("token")
+    disturbed.close()
+
+
+def test_what_is_in_no_state_to_be_changed(cloud: Aws, network: HttpRelay, behind: AwsSecretsManagerProvider) -> None:
+    """A secret that another service manages is neither deleted nor brought back, and that is an error."""
+    refusal = Answer(status=400, body=b'{"__type":"InvalidRequestException"}', headers=JSON_OF_AWS)
+    behind.write("token", VALUE)
+    for change in (behind.delete, lambda key: behind.write(key, VALUE)):
+        network.answer(refusal, after=1, times=1)
+        with pytest.raises(ProviderError, match="another service may manage it") as caught:
+            change("token")
+        assert not caught.value.is_temporary
+    behind.delete("token")
+    network.answer(refusal, after=1, times=1)
+    with pytest.raises(ProviderError, match="another service may manage it"):
+        behind.undelete("token")
 
 
 def assert_shows_nothing(error: BaseException | None) -> None:
