@@ -91,6 +91,15 @@ class TriggerdevSettings(_FromEnvironment):
     encryption_key: SecretStr | None = Field(None, description="its ENCRYPTION_KEY")
 
 
+class MovingSettings(_FromEnvironment):
+    """What `SECRETSTORE_…` variables say of the providers to copy or compare, each also as a file as above."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    from_url: SecretStr | None = Field(None, description="the provider to read")
+    to_url: SecretStr | None = Field(None, description="the provider to compare with, or to write")
+
+
 S = TypeVar("S", bound=_FromEnvironment)
 
 
@@ -102,6 +111,11 @@ def load_settings(**arguments: Any) -> Settings:
 def load_triggerdev_settings(**arguments: Any) -> TriggerdevSettings:
     """Read what is set of trigger.dev, as `load_settings` does."""
     return _load(TriggerdevSettings, arguments)
+
+
+def load_moving_settings(**arguments: Any) -> MovingSettings:
+    """Read what is set of the providers to copy or compare, as `load_settings` does."""
+    return _load(MovingSettings, arguments)
 
 
 def _load(settings: type[S], arguments: Mapping[str, Any]) -> S:
