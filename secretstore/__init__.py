@@ -31,7 +31,7 @@ if typing.TYPE_CHECKING:
     from secretstore.client.synchronous import SecretClient
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
-    from secretstore.domain.providers import ProvidedInfo, ProvidedSecret
+    from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
         Change,
         ExportedSecret,
@@ -40,7 +40,9 @@ if typing.TYPE_CHECKING:
         SecretInfo,
         VersionInfo,
     )
-    from secretstore.opening import open_provider
+    from secretstore.moving.comparing import ProviderDifference, compare_providers
+    from secretstore.moving.copying import CopiedSecret, CopyReport, copy_secrets
+    from secretstore.opening import open_chain, open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
     from secretstore.providers.asynchronous import AsyncProviderClient
@@ -50,6 +52,7 @@ if typing.TYPE_CHECKING:
     from secretstore.service.synchronous import SecretService
 
 __all__ = [
+    "Ability",
     "AsyncPastSecrets",
     "AsyncProviderClient",
     "AsyncSecretClient",
@@ -58,6 +61,8 @@ __all__ = [
     "CacheStatistics",
     "Change",
     "ConfigurationError",
+    "CopiedSecret",
+    "CopyReport",
     "DecryptionError",
     "ExportedSecret",
     "InvalidSecretKeyError",
@@ -71,6 +76,7 @@ __all__ = [
     "ProvidedInfo",
     "ProvidedSecret",
     "ProviderClient",
+    "ProviderDifference",
     "ProviderError",
     "Restoration",
     "SchemaOutOfDateError",
@@ -78,6 +84,7 @@ __all__ = [
     "SecretDifference",
     "SecretInfo",
     "SecretNotFoundError",
+    "SecretProvider",
     "SecretRepository",
     "SecretService",
     "SecretStore",
@@ -86,12 +93,16 @@ __all__ = [
     "VersionConflictError",
     "VersionGoneError",
     "VersionInfo",
+    "compare_providers",
     "connect",
     "connect_async",
+    "copy_secrets",
+    "open_chain",
     "open_provider",
 ]
 
 _PLACES = {
+    "Ability": "secretstore.domain.providers",
     "AsyncPastSecrets": "secretstore.service.asynchronous",
     "AsyncProviderClient": "secretstore.providers.asynchronous",
     "AsyncSecretClient": "secretstore.client.asynchronous",
@@ -99,6 +110,8 @@ _PLACES = {
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
     "Change": "secretstore.domain.records",
+    "CopiedSecret": "secretstore.moving.copying",
+    "CopyReport": "secretstore.moving.copying",
     "ExportedSecret": "secretstore.domain.records",
     "KeyRing": "secretstore.crypto.keyring",
     "PastSecretClient": "secretstore.client.methods",
@@ -106,16 +119,21 @@ _PLACES = {
     "ProvidedInfo": "secretstore.domain.providers",
     "ProvidedSecret": "secretstore.domain.providers",
     "ProviderClient": "secretstore.providers.clients",
+    "ProviderDifference": "secretstore.moving.comparing",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
     "SecretInfo": "secretstore.domain.records",
+    "SecretProvider": "secretstore.domain.providers",
     "SecretRepository": "secretstore.orm.repository",
     "SecretService": "secretstore.service.synchronous",
     "SecretStore": "secretstore.orm.models",
     "VersionInfo": "secretstore.domain.records",
+    "compare_providers": "secretstore.moving.comparing",
     "connect": "secretstore.connecting",
     "connect_async": "secretstore.connecting",
+    "copy_secrets": "secretstore.moving.copying",
+    "open_chain": "secretstore.opening",
     "open_provider": "secretstore.opening",
 }
 

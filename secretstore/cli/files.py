@@ -3,8 +3,10 @@
 import os
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.values import contents
@@ -58,3 +60,17 @@ def _put(target: Path, data: bytes, *, force: bool) -> None:
     finally:
         with suppress(FileNotFoundError):
             Path(name).unlink()
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """Make a file that was not there and that only its owner may read; each line is in it as soon as it is written."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        problem = error.strerror
+    else:
+        with os.fdopen(descriptor, "w", encoding="utf-8", buffering=1) as file:
+            yield file
+        return
+    raise CommandError(f"cannot make {path}: {problem}", ExitCode.USAGE)

@@ -15,13 +15,14 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Any, Self
 
-from secretstore.cli.env_text import from_env, to_env
+from secretstore.cli.env_text import to_env
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.values import parse_json
 from secretstore.cli.yaml_text import from_yaml, to_yaml
 from secretstore.domain.names import parse_key, parse_labels
 from secretstore.domain.records import ExportedSecret
 from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError
+from secretstore.providers.dotenv_text import parse_dotenv
 
 _VERSION = 1
 _TOP = frozenset({"secretstore", "secrets"})
@@ -63,7 +64,7 @@ def parse(text: str, given: FileFormat) -> list[ExportedSecret]:
     # Some editors begin a file with a mark, which is no part of it.
     text = text.removeprefix("\ufeff")
     if given is FileFormat.ENV:
-        return [_plain_secret(key, value) for key, value in from_env(text)]
+        return [_plain_secret(key, value) for key, value in parse_dotenv(text)]
     data = from_yaml(text) if given is FileFormat.YAML else parse_json(text, what="the file")
     if not isinstance(data, dict):
         raise InvalidSecretValueError("the file is not one object of keys and values")

@@ -9,7 +9,8 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from secretstore.cache import CacheConfig, CacheStatistics
 from secretstore.domain.providers import ProvidedInfo, SecretProvider, Version
-from secretstore.providers.clients import ProviderClient
+from secretstore.providers.cached import Kept
+from secretstore.providers.clients import ProviderClient, value_of
 from secretstore.service.typed import MAX_VALUE_BYTES
 
 T = TypeVar("T")
@@ -41,49 +42,99 @@ class AsyncProviderClient:
 
     @overload
     async def get_secret(
-        self, key: str, as_type: type[T], *, version: Version | None = None, default: None = None
+        self, key: str, as_type: type[T], *, version: Version | None = None, default: None = None, resolve: bool = False
     ) -> T | None: ...
     @overload
-    async def get_secret(self, key: str, as_type: type[T], *, version: Version | None = None, default: D) -> T | D: ...
+    async def get_secret(
+        self, key: str, as_type: type[T], *, version: Version | None = None, default: D, resolve: bool = False
+    ) -> T | D: ...
     @overload
     async def get_secret(
-        self, key: str, as_type: Any = None, *, version: Version | None = None, default: Any = None
+        self,
+        key: str,
+        as_type: Any = None,
+        *,
+        version: Version | None = None,
+        default: Any = None,
+        resolve: bool = False,
     ) -> Any: ...
     async def get_secret(
-        self, key: str, as_type: Any = None, *, version: Version | None = None, default: Any = None
+        self,
+        key: str,
+        as_type: Any = None,
+        *,
+        version: Version | None = None,
+        default: Any = None,
+        resolve: bool = False,
     ) -> Any:
         """See `ProviderClient.get_secret`."""
-        return await self._call(self._client.get_secret, key, as_type, version=version, default=default)
+        kept = None if resolve else self._kept(key, version)
+        if kept is not None:
+            return default if kept.secret is None else value_of(kept.secret, as_type)
+        return await self._call(
+            self._client.get_secret, key, as_type, version=version, default=default, resolve=resolve
+        )
 
     @overload
-    async def get_secret_or_raise(self, key: str, as_type: type[T], *, version: Version | None = None) -> T: ...
+    async def get_secret_or_raise(
+        self, key: str, as_type: type[T], *, version: Version | None = None, resolve: bool = False
+    ) -> T: ...
     @overload
-    async def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: Version | None = None) -> Any: ...
-    async def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: Version | None = None) -> Any:
+    async def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: Version | None = None, resolve: bool = False
+    ) -> Any: ...
+    async def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: Version | None = None, resolve: bool = False
+    ) -> Any:
         """See `ProviderClient.get_secret_or_raise`."""
-        return await self._call(self._client.get_secret_or_raise, key, as_type, version=version)
+        kept = None if resolve else self._kept(key, version)
+        if kept is not None and kept.secret is not None:
+            return value_of(kept.secret, as_type)
+        return await self._call(self._client.get_secret_or_raise, key, as_type, version=version, resolve=resolve)
 
     @overload
-    async def get_secrets(self, keys: Iterable[str], as_type: type[T]) -> dict[str, T]: ...
+    async def get_secrets(self, keys: Iterable[str], as_type: type[T], *, resolve: bool = False) -> dict[str, T]: ...
     @overload
-    async def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]: ...
-    async def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]:
+    async def get_secrets(
+        self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False
+    ) -> dict[str, Any]: ...
+    async def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
         """See `ProviderClient.get_secrets`."""
-        return await self._call(self._client.get_secrets, keys, as_type)
+        return await self._call(self._client.get_secrets, keys, as_type, resolve=resolve)
 
     @overload
     async def get_secrets_by_prefix(
-        self, prefix: str, as_type: type[T], *, after: str | None = None, limit: int | None = None
+        self,
+        prefix: str,
+        as_type: type[T],
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
     ) -> dict[str, T]: ...
     @overload
     async def get_secrets_by_prefix(
-        self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
     ) -> dict[str, Any]: ...
     async def get_secrets_by_prefix(
-        self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
     ) -> dict[str, Any]:
         """See `ProviderClient.get_secrets_by_prefix`."""
-        return await self._call(self._client.get_secrets_by_prefix, prefix, as_type, after=after, limit=limit)
+        return await self._call(
+            self._client.get_secrets_by_prefix, prefix, as_type, after=after, limit=limit, resolve=resolve
+        )
 
     async def has_secret(self, key: str) -> bool:
         """See `ProviderClient.has_secret`."""
@@ -156,6 +207,10 @@ class AsyncProviderClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider.name})"
+
+    def _kept(self, key: str, version: Version | None) -> Kept | None:
+        # What is kept needs no thread: all of them may wait for a place that is down.
+        return None if version is not None else self._client._cached.kept(key)
 
     async def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call = partial(copy_context().run, method, *args, **kwargs)

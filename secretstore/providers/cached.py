@@ -23,7 +23,9 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept(Found):
+class Kept(Found):
+    """What is kept of a key; None where there is no secret."""
+
     secret: ProvidedSecret | None = None
 
 
@@ -46,7 +48,13 @@ class Cached(Delegating):
         """Return a secret."""
         if version is not None:
             return super().read(key, version=version)
-        return cast("_Kept", get_or_load(self._entries, self.name, key, lambda: self._load(key))).secret
+        return cast("Kept", get_or_load(self._entries, self.name, key, lambda: self._load(key))).secret
+
+    def kept(self, key: str) -> Kept | None:
+        """Return what is kept of a secret and may be served; asks nobody, and never waits."""
+        # What is no text, and perhaps cannot be looked up, is refused elsewhere.
+        found = self._entries.get(self.name, key) if type(key) is str else None
+        return cast("Kept | None", found)
 
     def write(
         self,
@@ -84,15 +92,15 @@ class Cached(Delegating):
         """Return what the cache did, and how it is; None where nothing is kept."""
         return self._entries.statistics() if self._keeps else None
 
-    def _load(self, key: str) -> _Kept:
+    def _load(self, key: str) -> Kept:
         began = datetime.now(UTC)
         secret = self._provider.read(key)
         # Nobody listens here who would let go of what is too old.
         self._entries.spaces()
         place = ValuePlace(self.name, key, 0)
         if secret is None:
-            return _Kept(place, None, None if self._keeps else 0.0)
-        return _Kept(place, secret.value_json, self._seconds_left(secret.info, began), secret)
+            return Kept(place, None, None if self._keeps else 0.0)
+        return Kept(place, secret.value_json, self._seconds_left(secret.info, began), secret)
 
     def _seconds_left(self, info: ProvidedInfo, moment: datetime) -> float | None:
         if not self._keeps:

@@ -1,16 +1,19 @@
 """Secrets of a provider by the methods of the store's own client."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Self, TypeVar, overload
 
 from secretstore.cache import CacheConfig, CacheStatistics
-from secretstore.domain.names import parse_key, parse_keys, parse_labels
+from secretstore.domain.names import Key, parse_key, parse_keys, parse_labels
 from secretstore.domain.providers import ProvidedInfo, ProvidedSecret, SecretProvider, Version
 from secretstore.errors import SecretNotFoundError
 from secretstore.providers.backing_off import BackingOff
 from secretstore.providers.cached import Cached
+from secretstore.providers.chain import ChainProvider
 from secretstore.service.checks import checked_version, parse_page
-from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
+from secretstore.service.references import resolve as resolve_references
+from secretstore.service.typed import MAX_VALUE_BYTES, as_json_text, from_json_as, to_json
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -20,8 +23,9 @@ class ProviderClient:
     """Secrets of a provider, typed and checked as by `SecretClient`.  Safe to use from many threads.
 
     With `cache` the values of single secrets are kept in memory, where the provider is able to be cached.  Reads of one
-    key at the same time are one call.  After a temporary failure calls fail at once for a while, see `BackingOff`.
-    Errors name the provider as the namespace.
+    key at the same time are one call.  After a temporary failure calls fail at once for a while, see `BackingOff`,
+    except those of a chain, whose links have that of their own.
+    Errors name the provider as the namespace.  A process that forks makes its client afterwards.
     """
 
     __module__ = "secretstore"
@@ -30,58 +34,104 @@ class ProviderClient:
         self, provider: SecretProvider, *, max_value_bytes: int = MAX_VALUE_BYTES, cache: CacheConfig | None = None
     ) -> None:
         self.provider = provider
-        self._cached = Cached(BackingOff(provider), cache)
+        # What a chain cannot do because one of its links is down says nothing of the others.
+        self._cached = Cached(provider if isinstance(provider, ChainProvider) else BackingOff(provider), cache)
         self._max_value_bytes = max_value_bytes
 
     @overload
     def get_secret(
-        self, key: str, as_type: type[T], *, version: Version | None = None, default: None = None
+        self, key: str, as_type: type[T], *, version: Version | None = None, default: None = None, resolve: bool = False
     ) -> T | None: ...
     @overload
-    def get_secret(self, key: str, as_type: type[T], *, version: Version | None = None, default: D) -> T | D: ...
+    def get_secret(
+        self, key: str, as_type: type[T], *, version: Version | None = None, default: D, resolve: bool = False
+    ) -> T | D: ...
     @overload
     def get_secret(
-        self, key: str, as_type: Any = None, *, version: Version | None = None, default: Any = None
+        self,
+        key: str,
+        as_type: Any = None,
+        *,
+        version: Version | None = None,
+        default: Any = None,
+        resolve: bool = False,
     ) -> Any: ...
-    def get_secret(self, key: str, as_type: Any = None, *, version: Version | None = None, default: Any = None) -> Any:
-        """Return the value of a secret, or `default` where there is none; see `SecretService.get_secret`."""
-        found = self._read(key, version)
-        return default if found is None else _value(found, as_type)
+    def get_secret(
+        self,
+        key: str,
+        as_type: Any = None,
+        *,
+        version: Version | None = None,
+        default: Any = None,
+        resolve: bool = False,
+    ) -> Any:
+        """Return the value of a secret, or `default` where there is none; see `SecretService.get_secret`.
+
+        With `resolve` references lead to secrets of the same provider, which are not taken from the cache.
+        """
+        found = self._read(key, version, resolve=resolve)
+        return default if found is None else value_of(found, as_type)
 
     @overload
-    def get_secret_or_raise(self, key: str, as_type: type[T], *, version: Version | None = None) -> T: ...
+    def get_secret_or_raise(
+        self, key: str, as_type: type[T], *, version: Version | None = None, resolve: bool = False
+    ) -> T: ...
     @overload
-    def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: Version | None = None) -> Any: ...
-    def get_secret_or_raise(self, key: str, as_type: Any = None, *, version: Version | None = None) -> Any:
+    def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: Version | None = None, resolve: bool = False
+    ) -> Any: ...
+    def get_secret_or_raise(
+        self, key: str, as_type: Any = None, *, version: Version | None = None, resolve: bool = False
+    ) -> Any:
         """Return the value of a secret, or raise `SecretNotFoundError`."""
-        found = self._read(key, version)
+        found = self._read(key, version, resolve=resolve)
         if found is None:
             raise SecretNotFoundError(self.provider.name, key, version)
-        return _value(found, as_type)
+        return value_of(found, as_type)
 
     @overload
-    def get_secrets(self, keys: Iterable[str], as_type: type[T]) -> dict[str, T]: ...
+    def get_secrets(self, keys: Iterable[str], as_type: type[T], *, resolve: bool = False) -> dict[str, T]: ...
     @overload
-    def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]: ...
-    def get_secrets(self, keys: Iterable[str], as_type: Any = None) -> dict[str, Any]:
+    def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]: ...
+    def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
         """Return the values of those secrets that are there, in the order asked for; they are not taken from the cache."""
         wanted = parse_keys(keys)
         found = self._cached.read_many(wanted)
-        return {key: _value(found[key], as_type) for key in wanted if key in found}
+        if resolve:
+            found = self._resolved(found)
+        return {key: value_of(found[key], as_type) for key in wanted if key in found}
 
     @overload
     def get_secrets_by_prefix(
-        self, prefix: str, as_type: type[T], *, after: str | None = None, limit: int | None = None
+        self,
+        prefix: str,
+        as_type: type[T],
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
     ) -> dict[str, T]: ...
     @overload
     def get_secrets_by_prefix(
-        self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
     ) -> dict[str, Any]: ...
     def get_secrets_by_prefix(
-        self, prefix: str, as_type: Any = None, *, after: str | None = None, limit: int | None = None
+        self,
+        prefix: str,
+        as_type: Any = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        resolve: bool = False,
     ) -> dict[str, Any]:
         """Return a page of values by key; what is deleted between list and read is left out."""
-        return self.get_secrets(self.list_secret_keys(prefix, after=after, limit=limit), as_type)
+        return self.get_secrets(self.list_secret_keys(prefix, after=after, limit=limit), as_type, resolve=resolve)
 
     def has_secret(self, key: str) -> bool:
         """Return whether there is a secret, without reading its value where the provider allows that."""
@@ -156,12 +206,22 @@ class ProviderClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider.name})"
 
-    def _read(self, key: str, version: Version | None) -> ProvidedSecret | None:
+    def _read(self, key: str, version: Version | None, *, resolve: bool) -> ProvidedSecret | None:
         known = version if isinstance(version, str) else checked_version(version)
-        return self._cached.read(parse_key(key), version=known)
+        found = self._cached.read(parse_key(key), version=known)
+        return self._resolved({key: found})[key] if resolve and found is not None else found
+
+    def _resolved(self, found: Mapping[str, ProvidedSecret]) -> dict[str, ProvidedSecret]:
+        resolved = resolve_references(_plain(found), lambda keys: _plain(self._cached.read_many(keys)))
+        return {key: replace(secret, value_json=as_json_text(resolved[Key(key)])) for key, secret in found.items()}
 
 
-def _value(found: ProvidedSecret, as_type: Any) -> Any:
+def _plain(found: Mapping[str, ProvidedSecret]) -> dict[Key, Any]:
+    return {Key(key): value_of(secret, None) for key, secret in found.items()}
+
+
+def value_of(found: ProvidedSecret, as_type: Any) -> Any:
+    """Return the value of a secret as a type, or raise `InvalidSecretValueError`."""
     return from_json_as(found.value_json, as_type, name=_name(found.info.provider, found.info.key, found.info.version))
 
 

@@ -111,7 +111,7 @@ class FilesProvider(Provider):
     def _look(self, operation: str, look: Callable[[int], T]) -> T | None:
         """Return what is found, or None; where Kubernetes has swapped the files meanwhile, it is looked for again."""
         try:
-            with _opened(self._folder, _LIST & ~os.O_NOFOLLOW) as folder:
+            with _opened(self._folder, _PASS & ~os.O_NOFOLLOW) as folder:
                 for _ in range(_TRIES):
                     before = _link(_DATA, folder)
                     found = _unless_missing(look, folder)

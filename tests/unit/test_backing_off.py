@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from secretstore import ProviderError, VersionConflictError
+from secretstore import ProviderClient, ProviderError, VersionConflictError
 from secretstore.domain.providers import SecretProvider
 from secretstore.providers.backing_off import BackingOff
-from secretstore.testing import SecretProviderContract
+from secretstore.testing import Answer, HttpRelay, SecretProviderContract
+from tests.support.served_place import PlaceProvider, running_place
 from tests.support.threads import DEADLINE_SECONDS, in_thread, run_together
 from tests.support.told_provider import Clock, ToldProvider
 
@@ -200,3 +202,20 @@ def test_an_interrupted_try_is_made_again(place: ToldProvider, provider: Backing
         provider.read("a")
     place.during = lambda: None
     assert provider.read("a") is not None
+
+
+def test_a_place_that_is_down_sees_no_storm() -> None:
+    """Fifty threads that want ten secrets each, while the place answers 503, ask it no more than once each, and rarely again."""
+    with running_place() as server, HttpRelay(server.server_port) as network:
+        network.answer(Answer(status=503))
+        provider = PlaceProvider(network.port)
+        client = ProviderClient(provider)
+
+        def want(number: int) -> None:
+            for key in range(10):
+                with pytest.raises(ProviderError) as caught:
+                    client.get_secret(f"{number}.{key}")
+                assert caught.value.is_temporary
+
+        run_together(*[partial(want, number) for number in range(THREADS)])
+        assert 1 <= network.requests <= THREADS + 10

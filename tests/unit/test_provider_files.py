@@ -1,10 +1,10 @@
 """Files in a folder keep what providers promise of reading, and nothing leads out of the folder."""
 
+import errno
 import os
 import shutil
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from secretstore.providers.files import FilesProvider
 from secretstore.providers.formats import Format, encoded
 from secretstore.testing import SecretProviderContract
 from secretstore.testing.providers import Seed
+from tests.support.nobody import nobody, reachable_folder
 
 VALUE = "s3cret"
 JSON = b'"s3cret"'
@@ -272,17 +273,60 @@ def test_bytes_that_are_no_text_are_refused(folder: Path, provider: SecretProvid
     assert isinstance(error, InvalidSecretValueError)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_denied(folder: Path, provider: SecretProvider) -> None:
-    """A file, and a folder that would make the list shorter than it is."""
-    put(folder, "closed/file", VALUE)
-    (folder / "inside").chmod(0)
-    (folder / "closed").chmod(0)
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that everybody may pass through."""
+    with reachable_folder() as folder:
+        yield folder
 
-    assert isinstance(refusal(provider, "inside"), PermissionDeniedError)
-    with pytest.raises(PermissionDeniedError):
-        provider.list_keys()
-    (folder / "closed").chmod(0o700)
+
+def test_what_may_not_be_read_is_denied(reachable: Path) -> None:
+    """A file, and a folder that would make the list shorter than it is; the others are read."""
+    for key in ("open", "shut", "closed/file"):
+        put(reachable, key, VALUE)
+    (reachable / "shut").chmod(0)
+    provider = open_provider(f"file://{reachable}")
+    with nobody():
+        assert provider.list_keys() == ["closed/file", "open", "shut"]
+        assert isinstance(refusal(provider, "shut"), PermissionDeniedError)
+    (reachable / "closed").chmod(0)
+    with nobody():
+        with pytest.raises(PermissionDeniedError):
+            provider.list_keys()
+        assert isinstance(refusal(provider, "closed/file"), PermissionDeniedError)
+        assert provider.list_keys("o") == ["open"]
+        assert provider.read("open") is not None
+    (reachable / "closed").chmod(0o755)
+
+
+def test_a_folder_that_may_only_be_passed_through_is_read_by_key(reachable: Path) -> None:
+    """To list it is denied."""
+    put(reachable, "db/password", VALUE)
+    (reachable / "db").chmod(0o111)
+    reachable.chmod(0o111)
+    provider = open_provider(f"file://{reachable}")
+    with nobody():
+        secret = provider.read("db/password")
+        with pytest.raises(PermissionDeniedError):
+            provider.list_keys()
+    (reachable / "db").chmod(0o755)
+    reachable.chmod(0o755)
+
+    assert secret is not None
+    assert secret.value_json == JSON
+
+
+@pytest.mark.parametrize(("code", "is_temporary"), [(errno.EIO, True), (errno.ELOOP, True), (errno.EINVAL, False)])
+def test_what_the_file_system_fails_with_is_told(folder: Path, code: int, is_temporary: bool) -> None:  # noqa: FBT001
+    """In its words; some of it passes, such as a link that took the place of a file while it was opened."""
+
+    def fail(_: int) -> None:
+        raise OSError(code, "in a test")
+
+    with pytest.raises(ProviderError, match="failed to read 'a'") as caught:
+        FilesProvider(str(folder))._look("read 'a'", fail)
+    assert os.strerror(code) in str(caught.value)
+    assert caught.value.is_temporary is is_temporary
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -314,20 +358,35 @@ def test_what_is_known_of_a_file(folder: Path, provider: SecretProvider) -> None
     assert info.updated_at.isoformat() == "2001-09-09T01:46:40+00:00"
 
 
-def test_whoever_reads_while_kubernetes_swaps_the_files_finds_them(tmp_path: Path) -> None:
-    """Each read and each list is of one moment, and nothing is missing in between."""
+def test_what_kubernetes_swaps_meanwhile_is_looked_at_again(tmp_path: Path) -> None:
+    """Whoever came in between finds nothing where something was all the time."""
+    mount, looked = Mount(tmp_path / "mount"), 0
+    mount.swap({"a": "old"})
+    provider = FilesProvider(str(tmp_path / "mount"))
+
+    def look(root: int) -> list[str]:
+        nonlocal looked
+        looked += 1
+        folder = os.readlink("..data", dir_fd=root)
+        if looked == 1:
+            mount.swap({"a": "new"})
+        return sorted(path.name for path in (tmp_path / "mount" / folder).glob("*"))
+
+    assert provider._look("look", look) == ["a"]
+    assert looked == len(["before", "after"])
+    secret = provider.read("a")
+    assert secret is not None
+    assert secret.value_json == b'"new"'
+
+
+def test_files_that_are_swapped_all_the_time_are_a_temporary_error(tmp_path: Path) -> None:
+    """Nobody looks for ever."""
     mount = Mount(tmp_path / "mount")
-    mount.swap({"a": VALUE, "db/b": VALUE})
-    provider = open_provider(f"file://{tmp_path}/mount")
+    mount.swap({"a": "old"})
 
-    def look(_: int) -> tuple[bool, list[str]]:
-        return provider.read("db/b") is not None, provider.list_keys()
-
-    with ThreadPoolExecutor(4) as pool:
-        seen = pool.map(look, range(200))
-        for _ in range(60):
-            mount.swap({"a": VALUE, "db/b": VALUE})
-        assert {(found, tuple(keys)) for found, keys in seen} == {(True, ("a", "db/b"))}
+    with pytest.raises(ProviderError) as caught:
+        FilesProvider(str(tmp_path / "mount"))._look("look", lambda _: mount.swap({"a": "new"}))
+    assert caught.value.is_temporary
 
 
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="the system does not tell")
