@@ -1,7 +1,7 @@
 """The stand-alone client, awaited: each call is a transaction of its own."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from dataclasses import replace
@@ -136,11 +136,12 @@ class AsyncSecretClient(AsyncSecretMethods):
         prune: str | None = None,
         dry_run: bool = False,
         on_progress: OnProgress = unseen,
-    ) -> list[SecretDifference]:
+    ) -> Sequence[SecretDifference]:
         """See `SecretClient.import_secrets`."""
-        return await self._run(
-            applying.import_secrets, list(secrets), prune=prune, dry_run=dry_run, on_progress=on_progress
+        given = applying.gathered(
+            secrets, namespace=self._options.parsed_namespace, max_bytes=self._options.max_value_bytes
         )
+        return await self._run(applying.import_secrets, given, prune=prune, dry_run=dry_run, on_progress=on_progress)
 
     async def restore(
         self,

@@ -1,7 +1,7 @@
 """The stand-alone client: each call is a transaction of its own."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -127,15 +127,20 @@ class SecretClient(SecretMethods):
         prune: str | None = None,
         dry_run: bool = False,
         on_progress: OnProgress = unseen,
-    ) -> list[SecretDifference]:
+    ) -> Sequence[SecretDifference]:
         """Make secrets be as given, in one transaction, and return how each differed; what is equal is not written.
 
         A secret without labels keeps those that it has.  With `prune`, other secrets with that prefix are deleted.  With
-        `dry_run` nothing is written.  `on_progress` is told how many are done, and of how many.
+        `dry_run` nothing is written.  `on_progress` is told how many are done, and of how many.  All are checked before
+        anything is sent.  However many they are, memory holds a few of them, and of the answer: more than fit there are in a
+        temporary file, encrypted under a key of this process.
         """
         from secretstore.service import applying  # noqa: PLC0415 - the business of few
 
-        return self._run(applying.import_secrets, list(secrets), prune=prune, dry_run=dry_run, on_progress=on_progress)
+        given = applying.gathered(
+            secrets, namespace=self._options.parsed_namespace, max_bytes=self._options.max_value_bytes
+        )
+        return self._run(applying.import_secrets, given, prune=prune, dry_run=dry_run, on_progress=on_progress)
 
     def restore(
         self,
