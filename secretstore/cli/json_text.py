@@ -68,11 +68,11 @@ class JsonReader:
         self._next()
         while True:
             decoded = self._decoded()
+            if (len(self._text) if decoded is None else decoded[1]) - self._at > self._longest:
+                return self.LONG
             if decoded is not None:
                 value, self._at = decoded
                 return value
-            if not self._is_whole and len(self._text) - self._at > self._longest:
-                return self.LONG
             self._fill()
 
     def check_end(self) -> None:
