@@ -91,7 +91,7 @@ class RawStore:
     def get(self, key: str) -> object:
         """Read a secret."""
         row = self.connection.execute(self._value_text, {"given_namespace": NAMESPACE, "given_key": key}).fetchone()
-        return None if row is None else self._codec.opened(row)
+        return None if row is None else self._codec.opened((key, *row))
 
     def get_many(self, keys: Sequence[str]) -> dict[str, object]:
         """Read many secrets."""
@@ -154,7 +154,7 @@ class RawAsyncStore:
         """Read a secret."""
         cursor = await connection.execute(self._value_text, {"given_namespace": NAMESPACE, "given_key": key})
         row = await cursor.fetchone()
-        return None if row is None else self._codec.opened(row)
+        return None if row is None else self._codec.opened((key, *row))
 
 
 class RawCodec:
@@ -166,7 +166,7 @@ class RawCodec:
 
     def opened(self, row: Row) -> object:
         """Return the value of a row of key, version and envelope."""
-        key, version, envelope = row
+        key, version, envelope = row[:3]
         nonce, data = b64decode(envelope["nonce"]), b64decode(envelope["data"])
         return from_json(self._cipher.decrypt(nonce, data, _associated(key, version, envelope["key"])))
 

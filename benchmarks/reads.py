@@ -52,9 +52,15 @@ def cold(stage: Stage) -> Iterator[Contest]:
 
 @contextmanager
 def unprepared(stage: Stage) -> Iterator[Contest]:
-    """A client as it is behind a pooler, beside one connection that prepares."""
-    with client(stage) as store, raw(stage) as twin:
-        yield reads(stage, reading("client.get_secret", store.get_secret), reading("raw psycopg", twin.get))
+    """A client as it is behind a pooler, beside one connection that prepares, and one that does not."""
+    with client(stage) as store, raw(stage) as twin, raw(stage) as unprepared_twin:
+        unprepared_twin.connection.prepare_threshold = None
+        yield reads(
+            stage,
+            reading("client.get_secret", store.get_secret),
+            reading("raw psycopg", twin.get),
+            reading("raw psycopg, not prepared either", unprepared_twin.get),
+        )
 
 
 @contextmanager

@@ -31,7 +31,7 @@ if typing.TYPE_CHECKING:
     from secretstore.client.synchronous import SecretClient
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
-    from secretstore.domain.providers import ProvidedInfo, ProvidedSecret
+    from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
         Change,
         ExportedSecret,
@@ -43,12 +43,16 @@ if typing.TYPE_CHECKING:
     from secretstore.opening import open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
+    from secretstore.providers.asynchronous import AsyncProviderClient
+    from secretstore.providers.clients import ProviderClient
     from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
     from secretstore.service.reading import PastSecrets
     from secretstore.service.synchronous import SecretService
 
 __all__ = [
+    "Ability",
     "AsyncPastSecrets",
+    "AsyncProviderClient",
     "AsyncSecretClient",
     "AsyncSecretService",
     "CacheConfig",
@@ -67,6 +71,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProvidedInfo",
     "ProvidedSecret",
+    "ProviderClient",
     "ProviderError",
     "Restoration",
     "SchemaOutOfDateError",
@@ -74,6 +79,7 @@ __all__ = [
     "SecretDifference",
     "SecretInfo",
     "SecretNotFoundError",
+    "SecretProvider",
     "SecretRepository",
     "SecretService",
     "SecretStore",
@@ -88,7 +94,9 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Ability": "secretstore.domain.providers",
     "AsyncPastSecrets": "secretstore.service.asynchronous",
+    "AsyncProviderClient": "secretstore.providers.asynchronous",
     "AsyncSecretClient": "secretstore.client.asynchronous",
     "AsyncSecretService": "secretstore.service.asynchronous",
     "CacheConfig": "secretstore.cache.config",
@@ -100,10 +108,12 @@ _PLACES = {
     "PastSecrets": "secretstore.service.reading",
     "ProvidedInfo": "secretstore.domain.providers",
     "ProvidedSecret": "secretstore.domain.providers",
+    "ProviderClient": "secretstore.providers.clients",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
     "SecretInfo": "secretstore.domain.records",
+    "SecretProvider": "secretstore.domain.providers",
     "SecretRepository": "secretstore.orm.repository",
     "SecretService": "secretstore.service.synchronous",
     "SecretStore": "secretstore.orm.models",

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote, unquote
 
 import secretstore
 from secretstore.cache import CacheConfig
@@ -11,12 +12,15 @@ from secretstore.client.synchronous import SecretClient
 from secretstore.crypto.keyring import KeyRing
 from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
 from secretstore.errors import ConfigurationError, MasterKeyError
-from secretstore.orm.engines import make_async_engine, make_engine
+from secretstore.orm.engines import make_async_engine, make_engine, place_of
 from secretstore.service.synchronous import Notify
 from secretstore.service.typed import MAX_VALUE_BYTES
 
 if TYPE_CHECKING:
+    from secretstore.providers.postgres import PostgresProvider
     from secretstore.settings import Settings
+
+_NAMESPACE = "namespace"
 
 
 def connect(  # noqa: PLR0913 - each is a setting
@@ -123,6 +127,33 @@ async def connect_async(  # noqa: PLR0913 - ditto
         listen_url=_listen_url_of(settings),
         on_close=close,
     )
+
+
+def open_postgres(url: str) -> "PostgresProvider":
+    """Return the provider of a URL that `connect` takes; its option `namespace` wins over the variable.
+
+    Danger: an embedded server is started at once.
+    """
+    from secretstore.providers.postgres import PostgresProvider  # noqa: PLC0415 - the business of few
+
+    database, namespace = _without_namespace(url)
+    embedded = database.partition(":")[0] == SCHEME
+    if embedded and database.strip(":/") == SCHEME:
+        database = SCHEME
+    client = connect(database, namespace=namespace, cache=False)
+    place = database if embedded else f"postgresql://{place_of(database)}"
+    return PostgresProvider(client, name=f"{place}?namespace={quote(client._options.namespace, safe='')}")
+
+
+def _without_namespace(url: str) -> tuple[str, str | None]:
+    """Return a URL without the option that libpq does not know, and that option; the rest of it stays as it is."""
+    place, _, options = url.partition("?")
+    pairs = [pair.partition("=") for pair in options.split("&") if pair]
+    given = [unquote(value) for name, _, value in pairs if name == _NAMESPACE]
+    if len(given) > 1:
+        raise ConfigurationError("the database URL gives its namespace twice")
+    left = "&".join("".join(pair) for pair in pairs if pair[0] != _NAMESPACE)
+    return (f"{place}?{left}" if left else place), (given[0] if given else None)
 
 
 def _cache_of(settings: "Settings", cache: CacheConfig | Literal[False] | None) -> CacheConfig | None:

@@ -1,7 +1,8 @@
 """From a URL to a provider: those of this library, and those that others install."""
 
 import importlib
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from secretstore.domain.providers import SecretProvider
@@ -10,6 +11,8 @@ from secretstore.providers.addresses import scheme_of
 
 # Others' providers are entry points of this group, named by their scheme: functions from a URL to a provider.
 GROUP = "secretstore.providers"
+
+Open = Callable[[str], SecretProvider]
 
 # Each is imported when it is first asked for, and its SDK with it.
 _OURS = {
@@ -34,15 +37,33 @@ def open_provider(url: str) -> SecretProvider:
     Raises `ConfigurationError` where no provider takes the URL, and `ImportError` naming the extra that it needs.
     """
     scheme = scheme_of(url)
-    if scheme in _OURS:
-        module, _, name = _OURS[scheme].partition(":")
-        return cast("SecretProvider", getattr(importlib.import_module(module), name)(url))
-    theirs = {point.name: point for point in entry_points(group=GROUP)}
-    if scheme not in theirs:
-        known = ", ".join(sorted({*_OURS, *theirs}))
-        raise ConfigurationError(f"no provider takes URLs with {scheme}:, only with {known}")
-    return cast("SecretProvider", theirs[scheme].load()(url))
+    opened = _ours(scheme) if scheme in _OURS else _theirs(scheme)
+    return opened(url)
 
 
 # As people import it.
 open_provider.__module__ = "secretstore"
+
+
+def _ours(scheme: str) -> Open:
+    module, _, name = _OURS[scheme].partition(":")
+    return cast("Open", getattr(importlib.import_module(module), name))
+
+
+def _theirs(scheme: str) -> Open:
+    points = entry_points(group=GROUP, name=scheme)
+    if not points:
+        known = ", ".join(sorted({*_OURS, *entry_points(group=GROUP).names}))
+        raise ConfigurationError(f"no provider takes URLs with {scheme}:, only with {known}")
+    if len(points) > 1:
+        raise ConfigurationError(f"{_named(points)} all take URLs with {scheme}:; keep one of them installed")
+    (point,) = points
+    try:
+        return cast("Open", point.load())
+    except AttributeError as error:
+        problem = error
+    raise ConfigurationError(f"{_named(points)} has no {point.value} to take URLs with {scheme}:") from problem
+
+
+def _named(points: Iterable[EntryPoint]) -> str:
+    return " and ".join(sorted(point.dist.name if point.dist else point.value for point in points))

@@ -16,13 +16,14 @@ from itertools import chain, islice
 from pathlib import PurePath
 from typing import Any, Self
 
-from secretstore.cli.env_text import from_env, to_env
+from secretstore.cli.env_text import to_env
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.json_text import JsonReader
 from secretstore.cli.yaml_text import from_yaml, to_yaml
 from secretstore.domain.names import parse_key, parse_labels
 from secretstore.domain.records import ExportedSecret
 from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError
+from secretstore.providers.dotenv_text import parse_dotenv
 
 _VERSION = 1
 _TOP = frozenset({"secretstore", "secrets"})
@@ -72,7 +73,7 @@ def read_secrets(pieces: Iterable[str], given: FileFormat) -> Iterator[ExportedS
     if given is FileFormat.JSON:
         yield from _from_json(JsonReader(marked))
     elif given is FileFormat.ENV:
-        yield from (_plain_secret(key, value) for key, value in from_env("".join(marked)))
+        yield from (_plain_secret(key, value) for key, value in parse_dotenv("".join(marked)))
     else:
         yield from _from_object(from_yaml("".join(marked)))
 

@@ -21,11 +21,12 @@ What was shredded leaves an object behind that holds nothing but its format, "al
 data key that is gone.
 """
 
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import NamedTuple, Self
+
+from pybase64 import b64decode, b64encode_as_string
 
 from secretstore.crypto.aead import NONCE_BYTES, TAG_BYTES, Aead, SealFailed
 from secretstore.domain.protocols import DataKeyPlace
@@ -49,8 +50,9 @@ class ValuePlace(NamedTuple):
 
     def associated_data(self, data_key_id: str) -> bytes:
         """Return what the tag covers beside the value."""
-        fixed = _joined("secretstore value 1", self.namespace), _joined(data_key_id)
-        return b"".join((fixed[0], _framed(self.key), _framed(str(self.version)), fixed[1]))
+        # What many values have in common is joined once.
+        place = _joined("secretstore value 1", self.namespace), _framed(self.key), _joined(str(self.version))
+        return b"".join((*place, _joined(data_key_id)))
 
 
 class Envelope(NamedTuple):
@@ -82,14 +84,18 @@ class Envelope(NamedTuple):
             "v": FORMAT,
             "alg": ALGORITHM,
             "key": self.key_id,
-            "nonce": _encoded(self.nonce),
-            "data": _encoded(self.data),
+            "nonce": b64encode_as_string(self.nonce),
+            "data": b64encode_as_string(self.data),
         }
 
     def as_json(self) -> str:
         """Return the envelope as JSON text."""
         # By hand, because every write makes one: nothing but the id of the key can hold what has to be escaped.
-        key, nonce, data = encode_basestring_ascii(self.key_id), _encoded(self.nonce), _encoded(self.data)
+        key, nonce, data = (
+            encode_basestring_ascii(self.key_id),
+            b64encode_as_string(self.nonce),
+            b64encode_as_string(self.data),
+        )
         return f'{{"v":{FORMAT},"alg":"{ALGORITHM}","key":{key},"nonce":"{nonce}","data":"{data}"}}'
 
 
@@ -157,16 +163,12 @@ def _framed(field: str) -> bytes:
     return len(encoded).to_bytes(4, "big") + encoded
 
 
-def _encoded(data: bytes) -> str:
-    return b2a_base64(data, newline=False).decode()
-
-
 def _decoded(text: str, what: object) -> bytes:
     try:
-        decoded = a2b_base64(text, strict_mode=True)
+        decoded = b64decode(text, validate=True)
     except ValueError:
         decoded = b""
-    # Strict as it is, only the bits that the last group does not use can still differ.
-    if text and _encoded(decoded[-(len(decoded) % 3 or 3) :]) != text[-4:]:
+    # Strict as it is, it takes any bits that a last group of one or two bytes does not use.
+    if text and (not decoded or ((rest := len(decoded) % 3) and b64encode_as_string(decoded[-rest:]) != text[-4:])):
         raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")
     return decoded

@@ -27,6 +27,15 @@ def parse_namespace(text: object) -> Namespace:
 
 def parse_key(text: object) -> Key:
     """Return `text` as a key, or raise `InvalidSecretKeyError`."""
+    # For most keys one look is enough, and every read takes it.
+    if (
+        type(text) is str
+        and 0 < len(text) <= MAX_KEY_LENGTH
+        and text.isascii()
+        and text.isprintable()
+        and " " not in {text[0], text[-1]}
+    ):
+        return Key(text)
     return Key(_parse_name("key", text, MAX_KEY_LENGTH))
 
 

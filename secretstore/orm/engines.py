@@ -55,6 +55,13 @@ def make_async_engine(url: str, *, prepared_statements: bool = False, libpq: boo
     return engine
 
 
+def place_of(url: str) -> str:
+    """Return host, port and database of a URL, and nothing else of it: neither role nor password."""
+    parameters = {"host": "", "port": "", "dbname": "", **_connection_parameters(url)}
+    host, port = str(parameters["host"]), str(parameters["port"])
+    return f"{host}{port and ':'}{port}/{parameters['dbname']}"
+
+
 def _options(url: str, *, prepared_statements: bool, libpq: bool) -> dict[str, Any]:
     defaults = {
         **_TCP,

@@ -51,7 +51,8 @@ class Lender:
             lent.close()
             return
         self._kept.append((lent, time.monotonic()))
-        self._let_go(self._keeps)
+        if len(self._kept) > self._keeps:
+            self._let_go(self._keeps)
 
     def close(self) -> None:
         """Bring back to the pool what is kept, and keep nothing more."""

@@ -41,6 +41,14 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeSecret:
+    """An envelope, and all that readers know of the secret beside it."""
+
+    value: StoredValue
+    info: SecretInfo
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A range of keys: those that begin with `prefix` and come after `after`."""
 
@@ -68,21 +76,34 @@ class SecretReads(ABC):
         """Return the rows of a statement on the namespace."""
 
     def find_value(self, key: Key, version: int | None = None) -> StoredValue | None:
-        """Return the envelope of a secret that is there, in its current or a given version."""
-        if version is None:
-            rows = self._fetch(statements.select_value(), {"key": key})
-        else:
-            rows = self._fetch(statements.select_value_of_version(), {"key": key, "version": version})
-        return StoredValue._make(rows[0]) if rows else None
+        """Return the envelope of a secret that is there, in its current or a given version.
+
+        It is said to be of the key that was asked for, so that the row of another one would not open.
+        """
+        if version is not None:
+            return self._find_value_of_version(key, version)
+        rows = self._fetch(statements.select_value(), {"key": key})
+        if not rows:
+            return None
+        number, envelope, is_deleted, is_expired = rows[0]
+        return None if is_deleted or is_expired else StoredValue(key, number, envelope)
+
+    def _find_value_of_version(self, key: Key, version: int) -> StoredValue | None:
+        rows = self._fetch(statements.select_value_of_version(), {"key": key, "version": version})
+        return StoredValue(key, version, rows[0].value) if rows else None
 
     def find_value_to_keep(self, key: Key) -> ValueToKeep | None:
         """Return the envelope of a secret that is there, and how long it may be kept."""
         rows = self._fetch(statements.select_value_to_keep(), {"key": key})
-        return ValueToKeep(StoredValue(*rows[0][:3]), rows[0].seconds_left) if rows else None
+        return ValueToKeep(StoredValue(key, *rows[0][:2]), rows[0].seconds_left) if rows else None
 
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""
         return [StoredValue(*row) for row in self._fetch(statements.select_values(), {"keys": keys})]
+
+    def find_whole_secrets(self, keys: Sequence[Key]) -> list[WholeSecret]:
+        """Return those of the secrets that are there, whole, in no order."""
+        return [_whole_of(row) for row in self._fetch(statements.select_whole_secrets(), {"keys": keys})]
 
     def list_values(self, page: Page) -> list[StoredValue]:
         """Return a page of envelopes by key."""
@@ -124,3 +145,9 @@ def state_of(row: Any) -> State:  # of SQLAlchemy or of `wire`
 def info_of(row: Any) -> SecretInfo:  # ditto
     """Return a row as a record."""
     return SecretInfo(**row._asdict())
+
+
+def _whole_of(row: Any) -> WholeSecret:  # ditto
+    columns = row._asdict()
+    value = StoredValue(row.key, row.version, columns.pop("value"))
+    return WholeSecret(value, SecretInfo(**columns))

@@ -150,17 +150,23 @@ def _page(show: Show, *columns: ColumnElement[Any]) -> Select[Any]:
 
 @cache
 def select_value() -> Executable:
-    """The envelope of one secret."""
-    return select(_SECRET.key, _SECRET.version, _SECRET.value).where(
-        in_namespace(SecretStore), SecretStore.key == parameter("key", Text), is_live()
-    )
+    """The envelope of one secret, and whether readers see it.
+
+    That is asked for, not selected by: a condition more costs more to plan than all else here, and where nothing is
+    prepared every read is planned.
+    """
+    return select(
+        *(_SECRET.version, _SECRET.value),
+        SecretStore.deleted_at.is_not(None).label("is_deleted"),
+        (SecretStore.expires_at <= func.now()).label("is_expired"),
+    ).where(in_namespace(SecretStore), SecretStore.key == parameter("key", Text))
 
 
 @cache
 def select_value_to_keep() -> Executable:
     """The envelope of one secret, and for how many seconds from now on it may be kept by a reader."""
     seconds = cast(extract("epoch", SecretStore.expires_at - func.now()), Double)
-    return select(_SECRET.key, _SECRET.version, _SECRET.value, seconds.label("seconds_left")).where(
+    return select(_SECRET.version, _SECRET.value, seconds.label("seconds_left")).where(
         in_namespace(SecretStore), SecretStore.key == parameter("key", Text), is_live()
     )
 
@@ -170,7 +176,7 @@ def select_value_of_version() -> Executable:
     """The envelope of one version of a secret that is still there."""
     version = SecretVersion.__table__.c
     return (
-        select(version.key, version.version, version.value)
+        select(version.value)
         .join(SecretStore, and_(SecretStore.namespace == version.namespace, SecretStore.key == version.key))
         .where(
             in_namespace(SecretVersion),
@@ -200,6 +206,12 @@ def select_page_of_values() -> Executable:
 def select_states() -> Executable:
     """Many secrets that are there, with all that a file has of them."""
     return select(*STATE).where(in_namespace(SecretStore), SecretStore.key == among_keys(), is_live())
+
+
+@cache
+def select_whole_secrets() -> Executable:
+    """Many secrets that are there: their envelopes beside what is known of them."""
+    return select(*INFO, _SECRET.value).where(in_namespace(SecretStore), SecretStore.key == among_keys(), is_live())
 
 
 @cache

@@ -131,7 +131,7 @@ def begins_plainly(driver: Any) -> bool:  # of psycopg
 
 def begin(driver: Any) -> None:  # of psycopg
     """Begin a transaction, which psycopg ends."""
-    _exchange(driver, driver.pgconn.send_query, b"BEGIN")
+    _checked(_exchange(driver, driver.pgconn.send_query, b"BEGIN"))
 
 
 def is_lost(driver: object) -> bool:
@@ -172,26 +172,25 @@ def fetch(
     compiled = compile_once(statement)
     encoded = compiled.encode(values)
     if kept is not None and driver.prepare_threshold is None:
-        result = _fetch_prepared(driver, kept.get(_KEPT) or kept.setdefault(_KEPT, _Kept()), compiled, encoded)
-    else:
-        result = _fetch_unnamed(driver, compiled, encoded)
-    return _rows(driver, compiled, result)
+        return _fetch_prepared(driver, kept.get(_KEPT) or kept.setdefault(_KEPT, _Kept()), compiled, encoded)
+    return _fetch_unnamed(driver, compiled, encoded)
 
 
-def _fetch_unnamed(driver: Driver, compiled: Compiled, encoded: _Encoded) -> pq.abc.PGresult:
+def _fetch_unnamed(driver: Driver, compiled: Compiled, encoded: _Encoded) -> list[Any]:
     pgconn = driver.pgconn
     if compiled.only_reads and isinstance(driver, psycopg.Connection):
         with driver.lock:
-            return _checked(pgconn.exec_params(compiled.sql, encoded, None, compiled.formats))
-    return _exchange(driver, pgconn.send_query_params, compiled.sql, encoded, None, compiled.formats)
+            result = pgconn.exec_params(compiled.sql, encoded, None, compiled.formats)
+    else:
+        result = _exchange(driver, pgconn.send_query_params, compiled.sql, encoded, None, compiled.formats)
+    return _rows(compiled, _checked(result), _columns_of(result, driver))
 
 
-def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: _Encoded) -> pq.abc.PGresult:
+def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: _Encoded) -> list[Any]:
     stands_alone = driver.pgconn.transaction_status == IDLE
     try:
-        return _run_prepared(
-            driver, kept.names.get(compiled.name) or _prepare(driver, kept, compiled), compiled, encoded
-        )
+        prepared = kept.statements.get(compiled.name) or _prepare(driver, kept, compiled)
+        result = _run_prepared(driver, prepared.name, compiled, encoded)
     except psycopg.Error as error:
         if error.sqlstate not in _FORGOTTEN:
             raise
@@ -199,14 +198,18 @@ def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: 
         # What failed alone did nothing; what failed in a transaction has ended it.
         if not stands_alone:
             raise
-    return _fetch_unnamed(driver, compiled, encoded)
+        return _fetch_unnamed(driver, compiled, encoded)
+    if prepared.columns is None:
+        # They stay: PostgreSQL refuses to run a statement whose columns are not those that were prepared.
+        prepared.columns = _usual_columns(_types_of(result))
+    return _rows(compiled, result, prepared.columns or _columns_of(result, driver))
 
 
-def _prepare(driver: Driver, kept: "_Kept", compiled: Compiled) -> bytes:
-    name = b"%s_%d" % (compiled.name, kept.generation)
-    _exchange(driver, driver.pgconn.send_prepare, name, compiled.sql)
-    kept.names[compiled.name] = name
-    return name
+def _prepare(driver: Driver, kept: "_Kept", compiled: Compiled) -> "_Prepared":
+    prepared = _Prepared(b"%s_%d" % (compiled.name, kept.generation))
+    _checked(_exchange(driver, driver.pgconn.send_prepare, prepared.name, compiled.sql))
+    kept.statements[compiled.name] = prepared
+    return prepared
 
 
 def _run_prepared(driver: Driver, name: bytes, compiled: Compiled, encoded: _Encoded) -> pq.abc.PGresult:
@@ -215,19 +218,27 @@ def _run_prepared(driver: Driver, name: bytes, compiled: Compiled, encoded: _Enc
         with driver.lock:
             # psycopg's types forbid nulls here, and its code does not.
             return _checked(pgconn.exec_prepared(name, cast("Sequence[bytes]", encoded), compiled.formats))
-    return _exchange(driver, pgconn.send_query_prepared, name, encoded, compiled.formats)
+    return _checked(_exchange(driver, pgconn.send_query_prepared, name, encoded, compiled.formats))
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A statement that is prepared on one driver connection: its name there, and how its columns are read if always alike."""
+
+    name: bytes
+    columns: "_Columns | None" = None
 
 
 @dataclass(slots=True)
 class _Kept:
-    """The statements that are prepared on one driver connection, and their names there."""
+    """The statements that are prepared on one driver connection."""
 
-    names: dict[bytes, bytes] = field(default_factory=dict)
+    statements: dict[bytes, _Prepared] = field(default_factory=dict)
     generation: int = 0
 
     def forget(self) -> None:
         """Prepare all anew, under other names: the old ones may still be there."""
-        self.names.clear()
+        self.statements.clear()
         self.generation += 1
 
 
@@ -239,7 +250,7 @@ def _exchange(driver: Driver, send: Callable[P, None], *args: P.args, **kwargs: 
         with driver.lock:
             send(*args, **kwargs)
             results = driver.wait(answer_of(driver.pgconn))
-    return _checked(results[-1])
+    return results[-1]
 
 
 async def _exchange_async(
@@ -273,17 +284,21 @@ class _UnknownStateError(psycopg.DatabaseError):
         self.sqlstate = sqlstate
 
 
-def _rows(driver: Driver, compiled: Compiled, result: pq.abc.PGresult) -> list[Any]:
-    rows = range(result.ntuples)
-    if not rows:
-        return []
-    types = tuple([result.ftype(column) for column in range(result.nfields)])
-    columns = _usual_columns(types) or _columns(types, driver)
+def _rows(compiled: Compiled, result: pq.abc.PGresult, columns: "_Columns") -> list[Any]:
     get, make = result.get_value, compiled.make_row
     return [
         make([None if (value := get(row, column)) is None else decode(value) for column, decode in columns])
-        for row in rows
+        for row in range(result.ntuples)
     ]
+
+
+def _columns_of(result: pq.abc.PGresult, driver: Driver) -> "_Columns":
+    types = _types_of(result)
+    return _usual_columns(types) or _columns(types, driver)
+
+
+def _types_of(result: pq.abc.PGresult) -> tuple[int, ...]:
+    return tuple([result.ftype(column) for column in range(result.nfields)])
 
 
 @lru_cache(maxsize=64)

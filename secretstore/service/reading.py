@@ -157,14 +157,15 @@ class SecretReader:
         return from_json_as(opened.text, as_type, name=opened.place)
 
     def _open_one(self, key: Key, version: int | None) -> OpenedValue | None:
+        stored = self._source.find_value(key, version)
+        if stored is None:
+            return None
         try:
-            return self._open_found(self._source.find_value(key, version))
+            return self._open(stored)
         except DataKeyGoneError:
             # Since its value was read, the data key may have been replaced and destroyed; then there is another envelope.
-            return self._open_found(self._source.find_value(key, version))
-
-    def _open_found(self, stored: StoredValue | None) -> OpenedValue | None:
-        return None if stored is None else self._open(stored)
+            stored = self._source.find_value(key, version)
+            return None if stored is None else self._open(stored)
 
     def _read_all(self, find: Callable[[], Sequence[StoredValue]], as_type: Any, *, resolve: bool) -> dict[str, Any]:
         opened = self._open_all(find)

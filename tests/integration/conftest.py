@@ -1,5 +1,6 @@
 """Fixtures of the tests on a real PostgreSQL."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -7,8 +8,10 @@ from sqlalchemy import Engine
 
 from secretstore import KeyRing, SecretClient
 from secretstore.crypto.local import generate_master_key
+from tests.support.aws import Aws, running_aws_here
 from tests.support.caches import BY_HEARTBEAT, BY_NOTICE, opened
 from tests.support.faces import KINDS, Face, open_face
+from tests.support.key_servers import CREDENTIALS
 from tests.support.server import Server
 
 
@@ -52,3 +55,21 @@ def polled(engine: Engine, keyring: KeyRing) -> Iterator[SecretClient]:
     client = opened(engine, keyring, BY_HEARTBEAT)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def running_cloud() -> Iterator[Aws]:
+    """A server that answers as AWS does, for the whole run."""
+    with running_aws_here() as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(running_cloud: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """That server as if it were new, also afterwards, and credentials that lead nowhere else."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    yield running_cloud
+    running_cloud.reset()

@@ -18,7 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
 import secretstore
-from secretstore import AsyncSecretClient, KeyRing, PermissionDeniedError, SecretClient, StoreUnavailableError
+from secretstore import (
+    AsyncSecretClient,
+    DecryptionError,
+    KeyRing,
+    PermissionDeniedError,
+    SecretClient,
+    StoreUnavailableError,
+)
 from secretstore.orm import event_statements, statements, wire, write_statements
 from secretstore.orm.engines import make_async_engine, make_engine
 from tests.support.children import answer_of_child
@@ -265,6 +272,25 @@ def test_a_name_that_is_taken_is_no_failure(prepared: Engine, keyring: KeyRing) 
         assert connection.exec_driver_sql(PREPARED.replace("%", f"_{name.partition('_')[2]}_1")).scalar_one() == 1
 
 
+def test_a_row_of_another_key_never_opens(prepared: Engine, keyring: KeyRing) -> None:
+    """Where a pooler hands over a statement of the same name that asks for something else, its row is refused."""
+    store = SecretClient(prepared, keyring)
+    store.set_secret("a", 1)
+    store.set_secret("b", 2)
+    store.get_secret("a")
+    name = wire.compile_once(statements.select_value()).name.decode()
+    other = "SELECT version, value, false, false FROM secretstore.secret_store WHERE key = 'b' AND $1 <> $2"
+    with prepared.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.execute(f"DEALLOCATE {name}_0".encode())
+        driver.execute(f"PREPARE {name}_0 (text, text) AS {other}".encode())
+
+    assert store.get_secret("b") == 2
+    with pytest.raises(DecryptionError):
+        store.get_secret("a")
+
+
 def test_a_table_that_changes_under_a_prepared_statement(
     prepared: Engine, keyring: KeyRing, raw: psycopg.Connection
 ) -> None:
@@ -316,7 +342,7 @@ print(went_by_wire(listened), went_by_wire(echoing), went_by_wire(make_engine(ur
 print(went_by_wire(make_engine(url, libpq=False, prepared_statements=True)))
 print(went_by_wire(make_engine(url).execution_options(schema_translate_map={"secretstore": "secretstore"})))
 print(sum("INSERT INTO secretstore.secret_store" in statement for statement in seen))
-print(sum(statement.startswith("SELECT secretstore.secret_store.key") for statement in seen))
+print(sum(statement.startswith("SELECT secretstore.secret_store.version") for statement in seen))
 """
 
 

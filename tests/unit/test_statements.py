@@ -154,12 +154,22 @@ def test_parameters_get_the_prefix() -> None:
     assert statements.parameters(namespace="n", key="k") == {"given_namespace": "n", "given_key": "k"}
 
 
-@pytest.mark.parametrize("name", ["select_value", "select_values", "select_page_of_values", "select_count live"])
+@pytest.mark.parametrize(
+    "name", ["select_value_to_keep", "select_values", "select_page_of_values", "select_count live"]
+)
 def test_readers_see_only_what_is_there(name: str) -> None:
     """Deleted and expired secrets are passed over by the database."""
     assert "deleted_at IS NULL" in sql(name)
     assert "expires_at IS NULL" in sql(name)
     assert "expires_at > now()" in sql(name)
+
+
+def test_the_hot_read_is_told_what_is_there() -> None:
+    """It asks whether a secret is deleted or expired, by the clock of the database, in place of selecting by it."""
+    columns = sql("select_value").partition("FROM")[0]
+
+    assert "deleted_at IS NOT NULL AS is_deleted" in columns
+    assert "expires_at <= now() AS is_expired" in columns
 
 
 @pytest.mark.parametrize(
