@@ -31,7 +31,7 @@ if typing.TYPE_CHECKING:
     from secretstore.client.synchronous import SecretClient
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
-    from secretstore.domain.providers import ProvidedInfo, ProvidedSecret
+    from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
         Change,
         ExportedSecret,
@@ -40,21 +40,29 @@ if typing.TYPE_CHECKING:
         SecretInfo,
         VersionInfo,
     )
-    from secretstore.opening import open_provider
+    from secretstore.moving.comparing import ProviderDifference, compare_providers
+    from secretstore.moving.copying import CopiedSecret, CopyReport, copy_secrets
+    from secretstore.opening import open_chain, open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
+    from secretstore.providers.asynchronous import AsyncProviderClient
+    from secretstore.providers.clients import ProviderClient
     from secretstore.service.asynchronous import AsyncPastSecrets, AsyncSecretService
     from secretstore.service.reading import PastSecrets
     from secretstore.service.synchronous import SecretService
 
 __all__ = [
+    "Ability",
     "AsyncPastSecrets",
+    "AsyncProviderClient",
     "AsyncSecretClient",
     "AsyncSecretService",
     "CacheConfig",
     "CacheStatistics",
     "Change",
     "ConfigurationError",
+    "CopiedSecret",
+    "CopyReport",
     "DecryptionError",
     "ExportedSecret",
     "InvalidSecretKeyError",
@@ -67,6 +75,8 @@ __all__ = [
     "PermissionDeniedError",
     "ProvidedInfo",
     "ProvidedSecret",
+    "ProviderClient",
+    "ProviderDifference",
     "ProviderError",
     "Restoration",
     "SchemaOutOfDateError",
@@ -74,6 +84,7 @@ __all__ = [
     "SecretDifference",
     "SecretInfo",
     "SecretNotFoundError",
+    "SecretProvider",
     "SecretRepository",
     "SecretService",
     "SecretStore",
@@ -82,34 +93,47 @@ __all__ = [
     "VersionConflictError",
     "VersionGoneError",
     "VersionInfo",
+    "compare_providers",
     "connect",
     "connect_async",
+    "copy_secrets",
+    "open_chain",
     "open_provider",
 ]
 
 _PLACES = {
+    "Ability": "secretstore.domain.providers",
     "AsyncPastSecrets": "secretstore.service.asynchronous",
+    "AsyncProviderClient": "secretstore.providers.asynchronous",
     "AsyncSecretClient": "secretstore.client.asynchronous",
     "AsyncSecretService": "secretstore.service.asynchronous",
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
     "Change": "secretstore.domain.records",
+    "CopiedSecret": "secretstore.moving.copying",
+    "CopyReport": "secretstore.moving.copying",
     "ExportedSecret": "secretstore.domain.records",
     "KeyRing": "secretstore.crypto.keyring",
     "PastSecretClient": "secretstore.client.methods",
     "PastSecrets": "secretstore.service.reading",
     "ProvidedInfo": "secretstore.domain.providers",
     "ProvidedSecret": "secretstore.domain.providers",
+    "ProviderClient": "secretstore.providers.clients",
+    "ProviderDifference": "secretstore.moving.comparing",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
     "SecretInfo": "secretstore.domain.records",
+    "SecretProvider": "secretstore.domain.providers",
     "SecretRepository": "secretstore.orm.repository",
     "SecretService": "secretstore.service.synchronous",
     "SecretStore": "secretstore.orm.models",
     "VersionInfo": "secretstore.domain.records",
+    "compare_providers": "secretstore.moving.comparing",
     "connect": "secretstore.connecting",
     "connect_async": "secretstore.connecting",
+    "copy_secrets": "secretstore.moving.copying",
+    "open_chain": "secretstore.opening",
     "open_provider": "secretstore.opening",
 }
 

@@ -43,7 +43,7 @@ class SecretStoreError(Exception):
 class SecretNotFoundError(SecretStoreError):
     """There is no such secret: never written, deleted, or expired."""
 
-    def __init__(self, namespace: str, key: str, version: int | None = None) -> None:
+    def __init__(self, namespace: str, key: str, version: int | str | None = None) -> None:
         super().__init__(namespace, key, version)
         self.namespace = namespace
         self.key = key

@@ -13,6 +13,8 @@ Version = int | str
 class Ability(StrEnum):
     """What a provider can do beside reading, listing and describing; what it cannot is a `ProviderError`."""
 
+    __module__ = "secretstore"
+
     WRITE = "write a secret"
     CREATE = "write a secret only where there is none"
     CHECK_AND_SET = "write a secret only over an expected version"
@@ -111,3 +113,7 @@ class SecretProvider(Protocol):
 
     def close(self) -> None:
         """Give connections back; it is not used afterwards."""
+
+
+# As people import it; inside, a type checker would take it for a member of the protocol.
+SecretProvider.__module__ = "secretstore"

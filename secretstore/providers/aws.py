@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Self
 
+from secretstore.domain.unlogged import AWS_LOGGERS, unlogged
 from secretstore.errors import PermissionDeniedError, ProviderError
 from secretstore.providers.addresses import Address
 from secretstore.providers.base import Provider
@@ -120,17 +121,20 @@ class AwsProvider(Provider):
 
         about = "" if key is None else f"{key!r}: "
         try:
-            return getattr(self._client(), xform_name(action))(**parameters)
+            with unlogged(*AWS_LOGGERS):
+                return getattr(self._client(), xform_name(action))(**parameters)
         except ClientError as error:
             # What was sent and answered hangs on the error; only its code leaves this block.
-            is_none = _code(error.response) in none_for
-            problem = self._refused(error.response, action, operation, about, is_none=is_none)
+            if _code(error.response) not in none_for:
+                problem = self._refused(error.response, action, operation, about)
+            elif not _may_be_of_a_first_try(action, error.response):
+                return None
+            else:
+                problem = self._unclear(operation, about)
         except (BotoCoreError, ResponseParserError, _NotWholeError) as error:
             problem = self._failed_on_the_way(error, operation, about)
         del parameters  # a value is one of them, and whoever shows a traceback may show what its frames hold
-        if problem is not None:
-            raise problem
-        return None
+        raise problem
 
     def _part(self, answer: Mapping[str, Any], name: str, operation: str) -> Any:
         """Return a part that an answer of AWS has."""
@@ -139,11 +143,9 @@ class AwsProvider(Provider):
         return answer[name]
 
     def _refused(
-        self, response: Mapping[str, Any], action: str, operation: str, about: str, *, is_none: bool
-    ) -> PermissionDeniedError | ProviderError | None:
+        self, response: Mapping[str, Any], action: str, operation: str, about: str
+    ) -> PermissionDeniedError | ProviderError:
         code, status = _code(response), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if is_none:
-            return self._unclear(operation, about) if _may_be_of_a_first_try(action, response) else None
         if code in _DENIED:
             found = _ACTION.search(str(response.get("Error", {}).get("Message")))
             needed = found["action"] if found else f"{self.service}:{action}, and the use of its KMS key"

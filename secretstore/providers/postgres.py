@@ -67,9 +67,7 @@ class PostgresProvider(Provider):
     ) -> ProvidedInfo:
         """Write a secret; the new version does not expire."""
         with self._told("write a secret"):
-            written = self._client._run(
-                write_text, Key(key), value_json, expected_version=expected_version, labels=labels
-            )
+            written = self._client._run(write_text, key, value_json, expected_version=expected_version, labels=labels)
         return self._info(written)
 
     def delete(self, key: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic_core import from_json
 
-from secretstore.domain.names import Key, parse_labels
+from secretstore.domain.names import Key, parse_key, parse_labels
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.errors import InvalidSecretValueError
 from secretstore.orm.reads import SecretReads, StoredValue
@@ -46,15 +46,16 @@ def read_text_of_version(service: SecretService, key: Key, version: int) -> Secr
 
 def write_text(
     service: SecretService,
-    key: Key,
+    key: str,
     text: bytes,
     *,
     expected_version: int | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> SecretInfo:
     """Write JSON text as it is; see `SecretService.set_secret`."""
-    new = NewValue(_checked(service, key, text), parse_labels(labels))
-    return service._write({key: new}, expected_version=checked_version(expected_version))[key]
+    wanted = parse_key(key)
+    new = NewValue(_checked(service, wanted, text), parse_labels(labels))
+    return service._write({wanted: new}, expected_version=checked_version(expected_version))[key]
 
 
 def _checked(service: SecretService, key: Key, text: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Secrets in AWS Parameter Store."""
 
 import json
+import logging
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from secretstore.errors import (
     VersionConflictError,
 )
 from secretstore.opening import open_provider
+from secretstore.providers.aws_names import name_of
 from secretstore.providers.aws_ssm import AwsSsmProvider
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
 from tests.support.aws import Aws, actions_of, policies
@@ -58,17 +60,24 @@ def folder(running_cloud: Aws) -> Iterator[AwsSsmProvider]:
 
 
 @pytest.fixture(scope="module")
-def way(running_cloud: Aws) -> Iterator[HttpRelay]:
-    """A way to the server that can break; what the server does once, which takes long, is done."""
+def relay(running_cloud: Aws) -> Iterator[HttpRelay]:
+    """What stands before the server; what that does once, which takes long, is done."""
     running_cloud.client("ssm").describe_parameters()
-    with HttpRelay(running_cloud.port) as relay:
-        yield relay
+    with HttpRelay(running_cloud.port) as running:
+        yield running
+
+
+@pytest.fixture
+def way(relay: HttpRelay) -> Iterator[HttpRelay]:
+    """A way to the server that can break, and that is well at first and at last."""
+    yield relay
+    relay.heal()
 
 
 @pytest.fixture(scope="module")
-def behind(way: HttpRelay) -> Iterator[AwsSsmProvider]:
+def behind(relay: HttpRelay) -> Iterator[AwsSsmProvider]:
     """One provider behind it."""
-    provider = open_provider(f"{PLACE}?endpoint={way.url}&timeout=1")
+    provider = open_provider(f"{PLACE}?endpoint={relay.url}&timeout=1")
     assert isinstance(provider, AwsSsmProvider)
     with provider:
         yield provider
@@ -101,7 +110,6 @@ class TestBrokenNetwork(RemoteSecretProviderContract):
     def network(self, cloud: Aws, way: HttpRelay, monkeypatch: pytest.MonkeyPatch) -> HttpRelay:
         """The way to the server, where it is well; the SDK tries twice."""
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-        way.heal()
         return way
 
     @pytest.fixture
@@ -134,6 +142,7 @@ def test_what_others_wrote_is_read(cloud: Aws, form: str) -> None:
     ssm.put_parameter(Name="/app/prod/url", Value="https://db", Type="String")
     ssm.put_parameter(Name="/app/prod/no-.key", Value="x", Type="String")
     ssm.put_parameter(Name="/app/production/url", Value="x", Type="String")
+    ssm.put_parameter(Name=f"/app/prod/{name_of('中' * 158)}", Value="x", Type="String")
     with opened(cloud, format=form) as provider:
         secret = provider.read("url")
         assert secret is not None
@@ -316,6 +325,29 @@ def test_nobody_is_told_a_lie_about_a_first_try(cloud: Aws, folder: AwsSsmProvid
     with pytest.raises(VersionConflictError) as conflict:
         calls[0]()
     assert (conflict.value.found, calls[1]()) == (1, False)
+
+
+def test_no_value_is_logged(cloud: Aws, folder: AwsSsmProvider, caplog: pytest.LogCaptureFixture) -> None:
+    """Not by the SDK either, at its lowest level, which shows what others send and get."""
+    caplog.set_level(logging.DEBUG)
+    folder.write("a", b'"hidden"')
+    folder.read("a")
+    folder.read_many(["a"])
+    assert "GetParameter" in caplog.text
+    assert "hidden" not in caplog.text
+
+    stored(cloud, "/app/prod/a")
+    assert "hidden" in caplog.text
+
+
+def test_a_page_of_a_proxy_is_no_success(cloud: Aws, way: HttpRelay, behind: AwsSsmProvider) -> None:
+    """Also where AWS answers nothing but that it is done."""
+    behind.write("a", b"1")
+    way.answer(Answer(status=200, body=b"<html>Please log in</html>"))
+    with pytest.raises(ProviderError, match="no whole answer of AWS"):
+        behind.delete("a")
+    way.heal()
+    assert behind.delete("a")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The store of this library keeps what providers promise, also on a network that breaks."""
 
-from collections.abc import Iterator
+import re
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Engine
@@ -120,16 +123,61 @@ def test_a_wrong_key_ring_is_an_error_that_names_the_provider(
     assert not caught.value.is_temporary
 
 
-def test_a_role_without_rights_is_denied(server: Server, database: str, keyring: KeyRing) -> None:
-    """What PostgreSQL refuses is told as such."""
-    server.execute("CREATE ROLE provider_without_rights LOGIN PASSWORD 'only-for-tests'")
-    engine = make_engine(server.direct_url(database, user="provider_without_rights", password="only-for-tests"))
-    try:
-        with pytest.raises(PermissionDeniedError):
-            PostgresProvider(SecretClient(engine, keyring)).read("a")
-    finally:
-        engine.dispose()
-        server.execute("DROP ROLE provider_without_rights")
+PAGE = Path(__file__).parents[2] / "docs" / "providers" / "postgresql.md"
+ROLE = "secretstore_test_provider"
+READS: list[Callable[[PostgresProvider], object]] = [
+    lambda provider: provider.read("a"),
+    lambda provider: provider.read("a", version=1),
+    lambda provider: provider.read_many(["a"]),
+    lambda provider: provider.list_keys(),
+    lambda provider: provider.describe("a"),
+    lambda provider: provider.list_versions("a"),
+]
+WRITES: list[Callable[[PostgresProvider], object]] = [
+    lambda provider: provider.write("a", b"3", labels={"team": "x"}),
+    lambda provider: provider.delete("a"),
+    lambda provider: provider.undelete("a"),
+    lambda provider: provider.destroy_versions("a", [1]),
+]
+
+
+@pytest.fixture
+def of_a_role(
+    server: Server, database: str, *, raw: psycopg.Connection, keyring: KeyRing, provider: PostgresProvider
+) -> Iterator[PostgresProvider]:
+    """A provider whose role has no rights yet, of a store with two versions of a secret."""
+    provider.write("a", b"1")
+    provider.write("a", b"2")
+    raw.execute(f"DROP ROLE IF EXISTS {ROLE}")
+    raw.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD 'only-for-tests'")
+    engine = make_engine(server.direct_url(database, user=ROLE, password="only-for-tests"))
+    yield PostgresProvider(SecretClient(engine, keyring))
+    engine.dispose()
+    raw.execute(f"DROP OWNED BY {ROLE}")
+    raw.execute(f"DROP ROLE {ROLE}")
+
+
+def denied(provider: PostgresProvider, calls: list[Callable[[PostgresProvider], object]]) -> None:
+    """Each call is refused for want of rights."""
+    for call in calls:
+        with pytest.raises(PermissionDeniedError, match="grant it USAGE"):
+            call(provider)
+
+
+@pytest.mark.source
+def test_the_rights_of_the_page_are_enough_and_needed(of_a_role: PostgresProvider, raw: psycopg.Connection) -> None:
+    """Without any nothing goes, with those to read all reads and no writes, with all of them everything."""
+    to_read, to_write = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    denied(of_a_role, READS + WRITES)
+
+    raw.execute(to_read.replace(" TO app", f" TO {ROLE}"))
+    for call in READS:
+        assert call(of_a_role)
+    denied(of_a_role, WRITES)
+
+    raw.execute(to_write.replace(" TO app", f" TO {ROLE}"))
+    for call in WRITES:
+        assert call(of_a_role)
 
 
 def test_a_url_names_the_namespace(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -162,6 +210,16 @@ def test_a_namespace_is_given_once() -> None:
     """Two of them are refused before anything is opened."""
     with pytest.raises(ConfigurationError, match="namespace twice"):
         connecting.open_postgres("postgresql://db/app?namespace=a&namespace=b")
+
+
+def test_an_embedded_server_has_namespaces_too() -> None:
+    """It is started at once, and its name is what opens it again."""
+    with tempfile.TemporaryDirectory(prefix="secretstore-provider-", ignore_cleanup_errors=True) as folder:
+        url = f"embedded://{folder}/postgresql?namespace=prod"
+        with connecting.open_postgres(url) as provider:
+            assert provider.write("a", b"1").key == "a"
+            assert provider.list_keys() == ["a"]
+            assert provider.name == url
 
 
 def _address(server: Server) -> tuple[str, int] | str:

@@ -37,9 +37,9 @@ def copy_of_project(target: Path) -> Path:
     return target
 
 
-def build_wheel(target: Path) -> Path:
-    """Build the wheel into a folder and return it."""
-    built = run_python("-m", "hatchling", "build", "-t", "wheel", "-d", str(target), folder=ROOT)
+def build_wheel(target: Path, *, source: Path = ROOT) -> Path:
+    """Build the wheel of a project into a folder and return it."""
+    built = run_python("-m", "hatchling", "build", "-t", "wheel", "-d", str(target), folder=source)
     assert built.returncode == 0, built.stderr
     (wheel,) = target.glob("*.whl")
     return wheel

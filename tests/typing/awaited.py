@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import secretstore
-from secretstore import AsyncSecretClient, AsyncSecretService, KeyRing, SecretInfo
+from secretstore import AsyncProviderClient, AsyncSecretClient, AsyncSecretService, KeyRing, SecretInfo
 
 
 class Login(BaseModel):
@@ -15,7 +15,7 @@ class Login(BaseModel):
     user: str
 
 
-async def read_one(store: AsyncSecretClient | AsyncSecretService) -> None:
+async def read_one(store: AsyncSecretClient | AsyncSecretService | AsyncProviderClient) -> None:
     """One secret, with and without a type, a version, a default."""
     assert_type(await store.get_secret("a", Login), Login | None)
     assert_type(await store.get_secret("a", Login, version=3), Login | None)
@@ -27,7 +27,7 @@ async def read_one(store: AsyncSecretClient | AsyncSecretService) -> None:
     assert_type(await store.get_secret_or_raise("a"), Any)
 
 
-async def read_many(store: AsyncSecretClient | AsyncSecretService) -> None:
+async def read_many(store: AsyncSecretClient | AsyncSecretService | AsyncProviderClient) -> None:
     """Many secrets of one type."""
     assert_type(await store.get_secrets(["a"], Login), dict[str, Login])
     assert_type(await store.get_secrets(["a"]), dict[str, Any])

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 import secretstore
-from secretstore import KeyRing, SecretClient, SecretInfo, SecretRepository, SecretService
+from secretstore import KeyRing, ProviderClient, SecretClient, SecretInfo, SecretRepository, SecretService
 
 
 class Login(BaseModel):
@@ -16,7 +16,7 @@ class Login(BaseModel):
     user: str
 
 
-def read_one(store: SecretClient | SecretService) -> None:
+def read_one(store: SecretClient | SecretService | ProviderClient) -> None:
     """One secret, with and without a type, a version, a default."""
     assert_type(store.get_secret("a", Login), Login | None)
     assert_type(store.get_secret("a", Login, version=3), Login | None)
@@ -32,14 +32,14 @@ def read_one(store: SecretClient | SecretService) -> None:
     assert_type(store.get_secret("a", None), Any)
 
 
-def read_one_or_raise(store: SecretClient | SecretService) -> None:
+def read_one_or_raise(store: SecretClient | SecretService | ProviderClient) -> None:
     """A secret that has to be there is never None by type."""
     assert_type(store.get_secret_or_raise("a", Login), Login)
     assert_type(store.get_secret_or_raise("a", as_type=list[Login], version=1), list[Login])
     assert_type(store.get_secret_or_raise("a"), Any)
 
 
-def read_many(store: SecretClient | SecretService) -> None:
+def read_many(store: SecretClient | SecretService | ProviderClient) -> None:
     """Many secrets of one type."""
     assert_type(store.get_secrets(["a"], Login), dict[str, Login])
     assert_type(store.get_secrets(iter(("a", "b")), as_type=int), dict[str, int])
