@@ -19,6 +19,7 @@ from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, 
 from secretstore.errors import (
     InvalidSecretKeyError,
     InvalidSecretValueError,
+    PermissionDeniedError,
     ProviderError,
     SecretNotFoundError,
     VersionConflictError,
@@ -293,12 +294,12 @@ class AwsSecretsManagerProvider(AwsProvider):
     def _check_missing(self, key: str, refusal: Mapping[str, Any]) -> None:
         """Raise what kept a secret out of a batch, unless it is missing or deleted."""
         error = {"Code": refusal.get("ErrorCode"), "Message": refusal.get("Message")}
-        is_missing = error["Code"] in _NOT_THERE
-        problem = self._refused({"Error": error}, "GetSecretValue", _READ, f"{key!r}: ", is_none=is_missing)
-        if isinstance(problem, ProviderError):
-            self._check_deleted(_READ, key, problem)
-        elif problem is not None:
+        if error["Code"] in _NOT_THERE:
+            return
+        problem = self._refused({"Error": error}, "GetSecretValue", _READ, f"{key!r}: ")
+        if isinstance(problem, PermissionDeniedError):
             raise problem
+        self._check_deleted(_READ, key, problem)
 
     def _pages(
         self, action: str, operation: str, key: str | None = None, **parameters: Any
