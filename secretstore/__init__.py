@@ -40,7 +40,9 @@ if typing.TYPE_CHECKING:
         SecretInfo,
         VersionInfo,
     )
-    from secretstore.opening import open_provider
+    from secretstore.moving.comparing import ProviderDifference, compare_providers
+    from secretstore.moving.copying import CopiedSecret, CopyReport, copy_secrets
+    from secretstore.opening import open_chain, open_provider
     from secretstore.orm.models import SecretStore
     from secretstore.orm.repository import SecretRepository
     from secretstore.providers.asynchronous import AsyncProviderClient
@@ -59,6 +61,8 @@ __all__ = [
     "CacheStatistics",
     "Change",
     "ConfigurationError",
+    "CopiedSecret",
+    "CopyReport",
     "DecryptionError",
     "ExportedSecret",
     "InvalidSecretKeyError",
@@ -72,6 +76,7 @@ __all__ = [
     "ProvidedInfo",
     "ProvidedSecret",
     "ProviderClient",
+    "ProviderDifference",
     "ProviderError",
     "Restoration",
     "SchemaOutOfDateError",
@@ -88,8 +93,11 @@ __all__ = [
     "VersionConflictError",
     "VersionGoneError",
     "VersionInfo",
+    "compare_providers",
     "connect",
     "connect_async",
+    "copy_secrets",
+    "open_chain",
     "open_provider",
 ]
 
@@ -102,6 +110,8 @@ _PLACES = {
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
     "Change": "secretstore.domain.records",
+    "CopiedSecret": "secretstore.moving.copying",
+    "CopyReport": "secretstore.moving.copying",
     "ExportedSecret": "secretstore.domain.records",
     "KeyRing": "secretstore.crypto.keyring",
     "PastSecretClient": "secretstore.client.methods",
@@ -109,6 +119,7 @@ _PLACES = {
     "ProvidedInfo": "secretstore.domain.providers",
     "ProvidedSecret": "secretstore.domain.providers",
     "ProviderClient": "secretstore.providers.clients",
+    "ProviderDifference": "secretstore.moving.comparing",
     "Restoration": "secretstore.domain.records",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
@@ -118,8 +129,11 @@ _PLACES = {
     "SecretService": "secretstore.service.synchronous",
     "SecretStore": "secretstore.orm.models",
     "VersionInfo": "secretstore.domain.records",
+    "compare_providers": "secretstore.moving.comparing",
     "connect": "secretstore.connecting",
     "connect_async": "secretstore.connecting",
+    "copy_secrets": "secretstore.moving.copying",
+    "open_chain": "secretstore.opening",
     "open_provider": "secretstore.opening",
 }
 

@@ -70,10 +70,10 @@ class VersionGoneError(SecretNotFoundError):
 class VersionConflictError(SecretStoreError):
     """The stored version is not the expected one; nothing was written.
 
-    `found` is 0 where there is no such secret.
+    `found` is 0 where there is no such secret, and a text where a provider names its versions.
     """
 
-    def __init__(self, namespace: str, key: str, expected: int, found: int) -> None:
+    def __init__(self, namespace: str, key: str, expected: int, found: int | str) -> None:
         super().__init__(namespace, key, expected, found)
         self.namespace = namespace
         self.key = key

@@ -2,17 +2,24 @@
 
 import importlib
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import ConfigurationError
 from secretstore.providers.addresses import scheme_of
+from secretstore.providers.backing_off import BackingOff
+from secretstore.providers.chain import ChainProvider, Link
 
 # Others' providers are entry points of this group, named by their scheme: functions from a URL to a provider.
 GROUP = "secretstore.providers"
 
 Open = Callable[[str], SecretProvider]
+
+# What may stand before a URL in a chain.
+_OPTIONAL = "optional"
+_WRITE = "write"
 
 # Each is imported when it is first asked for, and its SDK with it.
 _OURS = {
@@ -41,8 +48,31 @@ def open_provider(url: str) -> SecretProvider:
     return opened(url)
 
 
-# As people import it.
-open_provider.__module__ = "secretstore"
+def open_chain(urls: str | Iterable[str]) -> ChainProvider:
+    """Return the providers of URLs as one that asks them in order; a text has white space between them.
+
+    `optional:` before a URL marks a link that may be down, `write:` the one that changes go to.  One that was down is
+    left alone for a while, see `BackingOff`.
+    Danger: where an optional link is down, those behind it answer, perhaps with another value.
+    Raises as `open_provider` does.
+    """
+    marked = [_marks_of(text) for text in (urls.split() if isinstance(urls, str) else urls)]
+    with ExitStack() as opened:
+        links: list[Link] = []
+        for marks, url in marked:
+            provider = open_provider(url)
+            opened.callback(provider.close)
+            links.append(Link(BackingOff(provider), optional=_OPTIONAL in marks))
+        written = [link.name for (marks, _), link in zip(marked, links, strict=True) if _WRITE in marks]
+        if len(written) > 1:
+            raise ConfigurationError(f"a chain writes to one link, not to {' and '.join(written)}")
+        chain = ChainProvider(links, write_to=written[0] if written else None)
+        opened.pop_all()
+    return chain
+
+
+# As people import them.
+open_chain.__module__ = open_provider.__module__ = "secretstore"
 
 
 def _ours(scheme: str) -> Open:
@@ -67,3 +97,12 @@ def _theirs(scheme: str) -> Open:
 
 def _named(points: Iterable[EntryPoint]) -> str:
     return " and ".join(sorted(point.dist.name if point.dist else point.value for point in points))
+
+
+def _marks_of(text: str) -> tuple[frozenset[str], str]:
+    """Return the marks before a URL, and the URL."""
+    mark, colon, rest = text.partition(":")
+    if not colon or mark not in {_OPTIONAL, _WRITE}:
+        return frozenset(), text
+    others, url = _marks_of(rest)
+    return others | {mark}, url

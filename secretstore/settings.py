@@ -70,6 +70,9 @@ class Settings(_FromEnvironment):
     cache_max_bytes: int | None = Field(None, description="how much memory they take")
     cache_max_stale_seconds: float | None = Field(None, description="how old a value gets without word from PostgreSQL")
     listen_url: SecretStr | None = Field(None, description="a direct way to the database, for notices of changes")
+    chain: SecretStr | None = Field(
+        None, description="the providers that `get` and `list` of the command line ask in order"
+    )
     format: Literal["table", "json", "yaml"] | None = Field(None, description="how the command line prints data")
 
     def cache_options(self) -> dict[str, Any]:
@@ -88,6 +91,15 @@ class TriggerdevSettings(_FromEnvironment):
     encryption_key: SecretStr | None = Field(None, description="its ENCRYPTION_KEY")
 
 
+class MovingSettings(_FromEnvironment):
+    """What `SECRETSTORE_…` variables say of the providers to copy or compare, each also as a file as above."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    from_url: SecretStr | None = Field(None, description="the provider to read")
+    to_url: SecretStr | None = Field(None, description="the provider to compare with, or to write")
+
+
 S = TypeVar("S", bound=_FromEnvironment)
 
 
@@ -99,6 +111,11 @@ def load_settings(**arguments: Any) -> Settings:
 def load_triggerdev_settings(**arguments: Any) -> TriggerdevSettings:
     """Read what is set of trigger.dev, as `load_settings` does."""
     return _load(TriggerdevSettings, arguments)
+
+
+def load_moving_settings(**arguments: Any) -> MovingSettings:
+    """Read what is set of the providers to copy or compare, as `load_settings` does."""
+    return _load(MovingSettings, arguments)
 
 
 def _load(settings: type[S], arguments: Mapping[str, Any]) -> S:

@@ -22,6 +22,7 @@ from secretstore.cli import (
     imports,
     keys,
     labels,
+    moving,
     output,
     secrets,
     transfer,
@@ -57,12 +58,13 @@ app.command("label", epilog=labels.LABEL_EXAMPLES)(labels.label_secret)
 app.command("delete")(secrets.delete_secrets)
 app.command("undelete")(history.undelete_secrets)
 app.command("history")(history.show_history)
-app.command("diff", epilog=history.DIFF_EXAMPLES)(history.diff_versions)
+app.command("diff", epilog=moving.DIFF_EXAMPLES)(moving.diff)
 app.command("rollback")(history.rollback_secret)
 app.command("destroy", epilog=history.DESTROY_EXAMPLES)(history.destroy_versions)
 app.command("purge")(history.purge_secrets)
 app.command("max-versions", epilog=history.MAX_VERSIONS_EXAMPLES)(history.limit_versions)
 app.command("export", epilog=transfer.EXPORT_EXAMPLES)(transfer.export_secrets)
+app.command("copy", epilog=moving.COPY_EXAMPLES)(moving.copy)
 app.command("restore", epilog=transfer.RESTORE_EXAMPLES)(transfer.restore_secrets)
 app.command("watch", epilog=changes.WATCH_EXAMPLES)(changes.watch_changes)
 app.command("gc", epilog=changes.GC_EXAMPLES)(changes.collect_garbage)

@@ -5,9 +5,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.errors import InvalidSecretValueError
@@ -69,3 +69,17 @@ def _put(target: Path, data: bytes, *, force: bool) -> None:
     finally:
         with suppress(FileNotFoundError):
             Path(name).unlink()
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """Make a file that was not there and that only its owner may read; each line is in it as soon as it is written."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        problem = error.strerror
+    else:
+        with os.fdopen(descriptor, "w", encoding="utf-8", buffering=1) as file:
+            yield file
+        return
+    raise CommandError(f"cannot make {path}: {problem}", ExitCode.USAGE)

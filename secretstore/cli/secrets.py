@@ -19,6 +19,15 @@ from secretstore.cli.arguments import (
     parse_time,
     parse_version,
 )
+from secretstore.cli.chains import (
+    ChainUrls,
+    WantedOfChain,
+    chain_named,
+    explain,
+    list_chain,
+    opened_chain,
+    refuse_options,
+)
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.json_text import parse_json
 from secretstore.cli.options import (
@@ -72,6 +81,8 @@ Examples:
   secretstore get app --resolve                      # with its references
 
   secretstore get api.github --at 2026-08-01T12:00Z  # as it was then
+
+  secretstore get api.github --explain               # who answers, no value
 """
 LIST_EXAMPLES = """
 Examples:
@@ -206,6 +217,13 @@ def get_secret(  # noqa: PLR0913 - an option each
     plain: Annotated[
         bool, typer.Option("--plain", help="Print the value alone: text as it is, anything else as JSON.")
     ] = False,
+    explained: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Print which provider answers, and what the others hold, in place of the value."
+        ),
+    ] = False,
+    chain: ChainUrls = None,
     output_format: OutputFormat = None,
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
@@ -217,13 +235,21 @@ def get_secret(  # noqa: PLR0913 - an option each
     """
     if output_format and (plain or field is not None):
         raise CommandError("--plain and --field print one raw value; leave --format out", ExitCode.USAGE)
+    urls = chain_named(chain, database_url, namespace)
+    if urls is not None or explained:
+        refuse_options("with a chain, nor with --explain", at=at, resolve=resolve)
+    if explained:
+        refuse_options("with --explain", version=version, reveal=reveal, field=field is not None, plain=plain)
+        with opened_chain(urls, database_url, namespace) as links:
+            explain(links, key, format_of(output_format))
+        return
+    shown = _Shown(field=field, plain=plain, output_format=output_format, reveal=reveal)
+    if urls is not None:
+        with opened_chain(urls, database_url, namespace) as links:
+            shown.show(WantedOfChain(links, key, version))
+        return
     with opened_store(database_url, namespace) as store:
-        wanted = _Wanted(store if at is None else store.as_of(at), key, version, resolve)
-        if plain or field is not None:
-            stored = wanted.read()
-            output.show_raw(stored if field is None else _field_of(stored, field, key))
-        else:
-            _show(wanted, format_of(output_format), reveal=reveal)
+        shown.show(_Wanted(store if at is None else store.as_of(at), key, version, resolve))
 
 
 def list_secrets(  # noqa: PLR0913 - an option each
@@ -249,12 +275,22 @@ def list_secrets(  # noqa: PLR0913 - an option each
     ] = None,
     after: Annotated[str | None, typer.Option(metavar="KEY", help="Only keys after this one: the next page.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most so many.")] = None,
+    chain: ChainUrls = None,
     output_format: OutputFormat = None,
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
 ) -> None:
-    """List secrets by key, without values; decrypts nothing."""
+    """List secrets by key, without values; decrypts nothing.
+
+    Of a chain it lists the keys that any of the providers has, each with the one that answers.
+    """
     wanted = format_of(output_format)
+    urls = chain_named(chain, database_url, namespace)
+    if urls is not None:
+        dates = {"expiring_within": expiring_within, "unchanged_for": unchanged_for}
+        refuse_options("with a chain", label=labels, deleted=deleted, expired=expired, **dates)
+        list_chain(urls, prefix, after=after, limit=limit, wanted=wanted)
+        return
     if expired and (deleted or expiring_within is not None):
         raise CommandError("--expired goes neither with --deleted nor with --expiring-within", ExitCode.USAGE)
     with opened_store(database_url, namespace) as store:
@@ -334,33 +370,48 @@ class _Wanted:
     def read(self, version: int | None = None) -> Any:
         return self.reader.get_secret_or_raise(self.key, version=version or self.version, resolve=self.resolve)
 
+    def row(self, *, masked: bool) -> dict[str, Any]:
+        """Return the value beside what is known of that very version."""
+        info = described(self.reader, self.key)
+        version = self.version or info.version
+        if self.version is None:
+            # The version of the history is shown, whose number is sure; but what programs read has to open too.
+            self.read()
+        # Read also where it is masked, so that the exit code says whether it opens.
+        value = self.read(version)
+        return {
+            "key": self.key,
+            "version": version,
+            **({"updated_at": info.updated_at} if version == info.version else {}),
+            "value": MASK if masked else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+        }
 
-def _show(wanted: _Wanted, output_format: Format, *, reveal: bool) -> None:
-    masked = not reveal and (output.on_terminal() or output_format is Format.TABLE)
-    if output_format is Format.TABLE:
-        output.show_record(_row(wanted, masked=masked), output_format)
-    else:
-        value = wanted.read()
-        output.show_data(MASK if masked else value, output_format)
-    if masked:
-        output.say("the value is hidden; add --reveal to see it")
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How a value is printed: raw, or in a format."""
 
-def _row(wanted: _Wanted, *, masked: bool) -> dict[str, Any]:
-    """Return the value beside what is known of that very version."""
-    info = described(wanted.reader, wanted.key)
-    version = wanted.version or info.version
-    if wanted.version is None:
-        # The version of the history is shown, whose number is sure; but what programs read has to open too.
-        wanted.read()
-    # Read also where it is masked, so that the exit code says whether it opens.
-    value = wanted.read(version)
-    return {
-        "key": wanted.key,
-        "version": version,
-        **({"updated_at": info.updated_at} if version == info.version else {}),
-        "value": MASK if masked else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
-    }
+    field: str | None
+    plain: bool
+    output_format: Format | None
+    reveal: bool
+
+    def show(self, wanted: _Wanted | WantedOfChain) -> None:
+        if self.plain or self.field is not None:
+            stored = wanted.read()
+            output.show_raw(stored if self.field is None else _field_of(stored, self.field, wanted.key))
+        else:
+            self._show_formatted(wanted, format_of(self.output_format))
+
+    def _show_formatted(self, wanted: _Wanted | WantedOfChain, output_format: Format) -> None:
+        masked = not self.reveal and (output.on_terminal() or output_format is Format.TABLE)
+        if output_format is Format.TABLE:
+            output.show_record(wanted.row(masked=masked), output_format)
+        else:
+            value = wanted.read()
+            output.show_data(MASK if masked else value, output_format)
+        if masked:
+            output.say("the value is hidden; add --reveal to see it")
 
 
 def _field_of(value: Any, path: str, key: str) -> Any:

@@ -10,6 +10,7 @@ from secretstore.domain.providers import ProvidedInfo, ProvidedSecret, SecretPro
 from secretstore.errors import SecretNotFoundError
 from secretstore.providers.backing_off import BackingOff
 from secretstore.providers.cached import Cached
+from secretstore.providers.chain import ChainProvider
 from secretstore.service.checks import checked_version, parse_page
 from secretstore.service.references import resolve as resolve_references
 from secretstore.service.typed import MAX_VALUE_BYTES, as_json_text, from_json_as, to_json
@@ -22,7 +23,8 @@ class ProviderClient:
     """Secrets of a provider, typed and checked as by `SecretClient`.  Safe to use from many threads.
 
     With `cache` the values of single secrets are kept in memory, where the provider is able to be cached.  Reads of one
-    key at the same time are one call.  After a temporary failure calls fail at once for a while, see `BackingOff`.
+    key at the same time are one call.  After a temporary failure calls fail at once for a while, see `BackingOff`,
+    except those of a chain, whose links have that of their own.
     Errors name the provider as the namespace.  A process that forks makes its client afterwards.
     """
 
@@ -32,7 +34,8 @@ class ProviderClient:
         self, provider: SecretProvider, *, max_value_bytes: int = MAX_VALUE_BYTES, cache: CacheConfig | None = None
     ) -> None:
         self.provider = provider
-        self._cached = Cached(BackingOff(provider), cache)
+        # What a chain cannot do because one of its links is down says nothing of the others.
+        self._cached = Cached(provider if isinstance(provider, ChainProvider) else BackingOff(provider), cache)
         self._max_value_bytes = max_value_bytes
 
     @overload

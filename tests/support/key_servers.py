@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ class Bao:
 
     address: str
     token: str
+    authority: Path | None = None
 
     @property
     def entry(self) -> str:
@@ -43,18 +45,21 @@ class Bao:
         """Return a client of its SDK with all rights."""
         import hvac
 
-        return hvac.Client(self.address, token=self.token)
+        return hvac.Client(self.address, token=self.token, verify=str(self.authority) if self.authority else True)
 
 
 @contextmanager
-def running_bao() -> Iterator[Bao]:
-    """Start an OpenBao in memory, and end it."""
-    bao = Bao(f"http://127.0.0.1:{free_port()}", secrets.token_hex(8))
+def running_bao(*, tls: Path | None = None) -> Iterator[Bao]:
+    """Start an OpenBao in memory, and end it; with TLS, it puts `vault-ca.pem` into the folder that is given for that."""
+    bao = Bao(
+        f"{'https' if tls else 'http'}://127.0.0.1:{free_port()}", secrets.token_hex(8), tls and tls / "vault-ca.pem"
+    )
     program = shutil.which("bao", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     assert program is not None
-    address = bao.address.removeprefix("http://")
+    address = bao.address.partition("://")[2]
     with tempfile.TemporaryDirectory() as home:
         command = [program, "server", "-dev", "-dev-no-store-token", f"-dev-listen-address={address}"]
+        command += ["-dev-tls", f"-dev-tls-cert-dir={tls}"] if tls else []
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": home, "BAO_DEV_ROOT_TOKEN_ID": bao.token}
         with _running(command, environment, f"{bao.address}/v1/sys/health"):
             client = bao.client()
@@ -104,7 +109,8 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            # Whoever it is: what answers is not told anything.
+            with urllib.request.urlopen(url, timeout=5, context=ssl._create_unverified_context()):
                 return
         except urllib.error.HTTPError as answer:
             answer.close()

@@ -9,7 +9,14 @@ from secretstore.errors import ConfigurationError, MasterKeyError, SecretStoreEr
 from secretstore.settings import Settings, load_settings, load_triggerdev_settings
 
 URL = "postgresql://app:hunter2@db/app"
-GIVEN = {"DATABASE_URL": URL, "NAMESPACE": "prod", "KEYS": "a:aHVudGVyMg==", "ACTOR": "me", "FORMAT": "json"}
+GIVEN = {
+    "DATABASE_URL": URL,
+    "NAMESPACE": "prod",
+    "KEYS": "a:aHVudGVyMg==",
+    "ACTOR": "me",
+    "FORMAT": "json",
+    "CHAIN": "env://",
+}
 EACH = pytest.mark.parametrize(("name", "text"), GIVEN.items(), ids=GIVEN)
 
 

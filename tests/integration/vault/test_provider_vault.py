@@ -261,7 +261,7 @@ def test_one_of_many_writers_wins(provider: VaultProvider, expected: int) -> Non
         try:
             return int(provider.write("a", str(number).encode(), expected_version=expected).version or 0)
         except VersionConflictError as error:
-            return -error.found
+            return -int(error.found)
 
     results = run_together(*[lambda n=n: write(n) for n in range(8)])
     assert sorted(results) == [-expected - 1] * 7 + [expected + 1]

@@ -1,0 +1,1 @@
+"""Compares two providers, and copies secrets from one to the other."""
