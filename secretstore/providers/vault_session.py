@@ -25,6 +25,10 @@ _RENEWED_AFTER = 2 / 3
 _TEMPORARY = {HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.TOO_MANY_REQUESTS}
 
 
+class UnreachedError(ProviderError):
+    """There is no answer; the message is the reason alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a server answered."""
@@ -105,7 +109,7 @@ class VaultSession:
     def ask(self, method: str, path: str, *, body: str | None = None, query: Mapping[str, str] | None = None) -> Answer:
         """Send a request, once more with another token where the first has ended.
 
-        Raises `ProviderError` where there is no answer, and `PermissionDeniedError` where no login succeeds.
+        Raises `UnreachedError` where there is no answer, and `PermissionDeniedError` where no login succeeds.
         """
         token = self._login.token()
         answer = self._wire.send(method, path, token=token, body=body, query=query)
@@ -178,19 +182,18 @@ class _Wire:
             allow_redirects=False,
         )
 
-    def _unanswered(self, error: Exception) -> ProviderError:
+    def _unanswered(self, error: Exception) -> UnreachedError:
         from requests import exceptions  # noqa: PLC0415 - hvac brings it
 
         if isinstance(error, exceptions.SSLError):
-            return self.failed("its certificate is not trusted; name its authority with ca= or VAULT_CACERT")
+            return self.failed("TLS fails; does it speak TLS, and is its authority trusted, by ca= or VAULT_CACERT?")
         is_temporary = isinstance(
             error, exceptions.ConnectionError | exceptions.Timeout | exceptions.ChunkedEncodingError
         )
-        return self.failed(f"it does not answer ({type(error).__name__})", is_temporary=is_temporary)
+        return self.failed(f"there is no answer ({type(error).__name__})", is_temporary=is_temporary)
 
-    def failed(self, problem: str, *, is_temporary: bool = False) -> ProviderError:
-        name = self.place.name
-        return ProviderError(f"{name}: {problem}", provider=name, is_temporary=is_temporary)
+    def failed(self, problem: str, *, is_temporary: bool = False) -> UnreachedError:
+        return UnreachedError(problem, provider=self.place.name, is_temporary=is_temporary)
 
 
 class _Login:
@@ -294,7 +297,7 @@ class _Login:
 
     def _check_is_settled(self, answer: Answer) -> None:
         if answer.is_temporary:
-            raise self._wire.failed(f"it cannot log in anyone now (status {answer.status})", is_temporary=True)
+            raise self._wire.failed(f"nobody can log in now (status {answer.status})", is_temporary=True)
 
     def _nobody(self) -> ConfigurationError:
         return ConfigurationError(f"nobody is logged in at {self._wire.place.name}; {_HOW_TO_LOG_IN}")
