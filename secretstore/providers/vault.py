@@ -315,7 +315,7 @@ class VaultProvider(Provider):
             raise PermissionDeniedError(
                 f"{self.name} refuses to {operation}; allow {capability} on {path} in a policy of the token"
             )
-        if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or "complexity" in answer.said:
+        if answer.is_too_large:
             raise InvalidSecretValueError(f"{self.name} takes no value of this size at {path}")
         if answer.is_temporary:
             raise self.failed(operation, f"{path} cannot be reached now ({_temporary(answer)})", is_temporary=True)

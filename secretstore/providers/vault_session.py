@@ -66,6 +66,12 @@ class Answer:
         return self.status == HTTPStatus.NOT_FOUND and (found.get("errors") == [] or "data" in found)
 
     @property
+    def is_too_large(self) -> bool:
+        """Whether what was sent is more than the server takes; its storage says so with status 500."""
+        is_refused = "complexity" in self.said or "too large" in self.said
+        return is_refused or self.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+    @property
     def is_temporary(self) -> bool:
         """Whether the same request may succeed later."""
         is_upgrading = "Upgrading from non-versioned" in self.said

@@ -204,6 +204,7 @@ def test_what_a_server_calls_too_large_is_refused(relay: HttpRelay, url_of_relay
         provider.read("a")
         for answer in (
             Answer(status=413, body=b'{"errors":["http: request body too large"]}'),
+            Answer(status=500, body=b'{"errors":["put failed due to value being too large; got 156 bytes"]}'),
             Answer(status=400, body=b'{"errors":["refused JSON input due to high complexity"]}'),
         ):
             relay.answer(answer, times=1)
