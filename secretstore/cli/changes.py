@@ -25,8 +25,8 @@ from secretstore.cli.keys import opened_namespaces
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 from secretstore.cli.output import Format
 from secretstore.cli.yaml_text import to_yaml
+from secretstore.domain.records import Collection
 from secretstore.errors import StoreUnavailableError
-from secretstore.service.collecting import Collection
 
 WATCH_EXAMPLES = """
 Examples:

@@ -1,9 +1,9 @@
 """Shows how secrets differ from what they are to be: with a dry run also where in their values, and how."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from secretstore import SecretDifference
@@ -12,6 +12,7 @@ from secretstore.cli.output import MASK, Format
 from secretstore.service import differences as places
 
 _KINDS = ("added", "changed", "labels", "unchanged", "extra", "deleted")
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +23,27 @@ class Comparison:
     dry_run: bool
     reveal: bool
 
-    def show(self, found: Sequence[SecretDifference], **more: Sequence[str]) -> None:
+    def show(self, found: Iterable[SecretDifference], **more: Sequence[str]) -> None:
         """Print what differs, how many secrets of each kind there are, and what else a program wants to know."""
-        differing = [one for one in found if one.kind != "unchanged"]
-        counts = _counts(found)
+        counts = dict.fromkeys(_KINDS, 0)
+        differing = _differing(found, counts)
         if self.wanted is Format.TABLE:
             self._show_table(differing)
             output.say(_in_words(counts))
         else:
-            records = [self._record(one) for one in differing]
-            output.show_data(
-                {"differences": records, "counts": counts} | {n: list(keys) for n, keys in more.items()}, self.wanted
-            )
-        if self.dry_run and not self.reveal and differing:
+            rest = {"counts": counts} | {name: list(keys) for name, keys in more.items()}
+            output.show_list("differences", map(self._record, differing), rest, self.wanted)
+        if self.dry_run and not self.reveal and sum(counts.values()) > counts["unchanged"]:
             output.say("the values are hidden; add --reveal to see them")
         if self.dry_run:
             output.say("dry run: nothing was written")
 
-    def _show_table(self, differing: Sequence[SecretDifference]) -> None:
-        if differing:
-            columns = ("key", "kind", "path", "old", "new") if self.dry_run else ("key", "kind")
-            output.show_records([row for one in differing for row in self._rows(one)], columns, Format.TABLE)
+    def _show_table(self, differing: Iterator[SecretDifference]) -> None:
+        columns = ("key", "kind", "path", "old", "new") if self.dry_run else ("key", "kind")
+        rows = (row for one in differing for row in self._rows(one))
+        # All rows of a table have to be known before it is printed, and so it is no longer than this.
+        while page := list(islice(rows, _PAGE)):
+            output.show_records(page, columns, Format.TABLE)
 
     def _rows(self, one: SecretDifference) -> Iterator[dict[str, Any]]:
         row = {"key": one.key, "kind": one.kind, "path": None, "old": None, "new": None}
@@ -79,9 +80,12 @@ def _places(one: SecretDifference) -> list[places.Difference]:
     return places.differences(one.old, one.new) if one.kind == "changed" else []
 
 
-def _counts(found: Sequence[SecretDifference]) -> dict[str, int]:
-    counted: Mapping[str, int] = Counter(one.kind for one in found)
-    return {kind: counted[kind] for kind in _KINDS}
+def _differing(found: Iterable[SecretDifference], counts: dict[str, int]) -> Iterator[SecretDifference]:
+    """Give those that differ, and count all."""
+    for one in found:
+        counts[one.kind] += 1
+        if one.kind != "unchanged":
+            yield one
 
 
 def _in_words(counts: Mapping[str, int]) -> str:

@@ -1,28 +1,37 @@
-"""Files of secrets: read as text, and written whole or not at all, for nobody else to read."""
+"""Files of secrets: read as text, piece by piece, and written whole or not at all, for nobody else to read."""
 
+import codecs
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from secretstore.cli.exit_codes import CommandError, ExitCode
-from secretstore.cli.values import contents
 from secretstore.errors import InvalidSecretValueError
 
 STDIN = Path("-")
+_PIECE_BYTES = 64 * 1024
 
 
-def read_file(path: Path) -> str:
-    """Return the text of a file, or of stdin, with its line ends as they are."""
-    data = sys.stdin.buffer.read() if path == STDIN else contents(path)
+def pieces_of(path: Path) -> Iterator[str]:
+    """Give the text of a file, or of stdin, piece by piece with its line ends as they are; no error shows any of it."""
     try:
-        return data.decode()
+        with _opened(path) as file:
+            yield from codecs.iterdecode(iter(lambda: file.read(_PIECE_BYTES), b""), "utf-8")
+    except OSError as error:
+        problem: Exception = CommandError(f"cannot read {path}: {error.strerror}", ExitCode.USAGE)
     except UnicodeDecodeError:
-        pass
-    raise InvalidSecretValueError("the file is not UTF-8")
+        problem = InvalidSecretValueError("the file is not UTF-8")
+    else:
+        return
+    raise problem
+
+
+def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb")
 
 
 def refuse_overwriting(path: Path, *, force: bool) -> None:

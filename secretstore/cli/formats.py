@@ -9,15 +9,16 @@ It is known by having just these two members at its top, the first of them a who
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain, islice
 from pathlib import PurePath
 from typing import Any, Self
 
 from secretstore.cli.env_text import to_env
 from secretstore.cli.exit_codes import CommandError, ExitCode
-from secretstore.cli.values import parse_json
+from secretstore.cli.json_text import JsonReader
 from secretstore.cli.yaml_text import from_yaml, to_yaml
 from secretstore.domain.names import parse_key, parse_labels
 from secretstore.domain.records import ExportedSecret
@@ -28,6 +29,8 @@ _VERSION = 1
 _TOP = frozenset({"secretstore", "secrets"})
 _MEMBERS = frozenset({"value", "labels", "expires_at"})
 _SHOWN_KEYS = 5
+_NO_OBJECT = "the file is not one object of keys and values"
+_NO_SECRETS = "'secrets' in the file is not one object of keys and secrets"
 
 
 class FileFormat(StrEnum):
@@ -49,7 +52,7 @@ class FileFormat(StrEnum):
 
 
 def dump(secrets: Iterable[ExportedSecret], wanted: FileFormat, *, with_labels: bool) -> str:
-    """Return the text of a file, in the order given; `parse` reads the same secrets from it.
+    """Return the text of a file, in the order given; `read_secrets` finds the same secrets in it.
 
     The text has to be written as UTF-8 without changing its line ends: some are parts of values.
     """
@@ -59,18 +62,54 @@ def dump(secrets: Iterable[ExportedSecret], wanted: FileFormat, *, with_labels: 
     return f"{to_yaml(data) if wanted is FileFormat.YAML else json.dumps(data, ensure_ascii=False, indent=2)}\n"
 
 
-def parse(text: str, given: FileFormat) -> list[ExportedSecret]:
-    """Return the secrets of a file in their order; no error shows a value or a part of one."""
+def read_secrets(pieces: Iterable[str], given: FileFormat) -> Iterator[ExportedSecret]:
+    """Give the secrets of a file in their order; no error shows a value or a part of one.
+
+    JSON is read as it comes, so that an error can follow secrets that were given, and a key can come twice.
+    """
     # Some editors begin a file with a mark, which is no part of it.
-    text = text.removeprefix("\ufeff")
-    if given is FileFormat.ENV:
-        return [_plain_secret(key, value) for key, value in parse_dotenv(text)]
-    data = from_yaml(text) if given is FileFormat.YAML else parse_json(text, what="the file")
+    parts = iter(pieces)
+    marked = chain((piece.removeprefix("\ufeff") for piece in islice(parts, 1)), parts)
+    if given is FileFormat.JSON:
+        yield from _from_json(JsonReader(marked))
+    elif given is FileFormat.ENV:
+        yield from (_plain_secret(key, value) for key, value in parse_dotenv("".join(marked)))
+    else:
+        yield from _from_object(from_yaml("".join(marked)))
+
+
+def _from_json(reader: JsonReader) -> Iterator[ExportedSecret]:
+    # Just these two make a file with labels, and with any other they are secrets too.
+    top: dict[str, Any] = {}
+    is_long = is_plain = False
+    for name in reader.members(_NO_OBJECT):
+        if is_plain or name not in _TOP or name in top:
+            yield from () if is_plain else _plain_secrets(top)
+            is_plain = True
+            yield _plain_secret(parse_key(name), reader.value())
+        elif (value := reader.short_value()) is not reader.LONG:
+            top[name] = value
+        else:
+            # No plain file has such a secret.
+            is_long, top[name] = True, {}
+            yield from _labelled_members(reader, top)
+    reader.check_end()
+    if is_long and (is_plain or not _says_labels(top)):
+        raise InvalidSecretValueError("'secrets' in the file is longer than any value that can be stored")
+    yield from () if is_plain else _from_object(top)
+
+
+def _labelled_members(reader: JsonReader, top: Mapping[str, Any]) -> Iterator[ExportedSecret]:
+    if _says_labels(top):
+        _check_version(top)
+    for name in reader.members(_NO_SECRETS):
+        yield _labelled_secret(parse_key(name), reader.value())
+
+
+def _from_object(data: Any) -> Iterator[ExportedSecret]:
     if not isinstance(data, dict):
-        raise InvalidSecretValueError("the file is not one object of keys and values")
-    if _says_labels(data):
-        return _labelled_secrets(data)
-    return [_plain_secret(parse_key(key), value) for key, value in data.items()]
+        raise InvalidSecretValueError(_NO_OBJECT)
+    return _labelled_secrets(data) if _says_labels(data) else _plain_secrets(data)
 
 
 def _as_env(secrets: list[ExportedSecret], *, with_labels: bool) -> str:
@@ -111,20 +150,28 @@ def _plain_secret(key: str, value: Any) -> ExportedSecret:
     return ExportedSecret(key=key, value=value, labels=None, expires_at=None)
 
 
+def _plain_secrets(data: Mapping[str, Any]) -> Iterator[ExportedSecret]:
+    return (_plain_secret(parse_key(key), value) for key, value in data.items())
+
+
 def _says_labels(data: Mapping[str, Any]) -> bool:
     # True is 1 for Python, and a plain secret for a person.
     return data.keys() == _TOP and type(data["secretstore"]) is int and data["secretstore"] >= _VERSION
 
 
-def _labelled_secrets(data: Mapping[str, Any]) -> list[ExportedSecret]:
+def _check_version(data: Mapping[str, Any]) -> None:
     if data["secretstore"] > _VERSION:
         # The number is not shown, because a plain file may have such a secret.
         raise InvalidSecretValueError(
             f"the file's format is newer than {_VERSION}, which is the newest that this release reads: upgrade secretstore"
         )
+
+
+def _labelled_secrets(data: Mapping[str, Any]) -> Iterator[ExportedSecret]:
+    _check_version(data)
     if not isinstance(data["secrets"], dict):
-        raise InvalidSecretValueError("'secrets' in the file is not one object of keys and secrets")
-    return [_labelled_secret(parse_key(key), entry) for key, entry in data["secrets"].items()]
+        raise InvalidSecretValueError(_NO_SECRETS)
+    return (_labelled_secret(parse_key(key), entry) for key, entry in data["secrets"].items())
 
 
 def _labelled_secret(key: str, entry: Any) -> ExportedSecret:

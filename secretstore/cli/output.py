@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -85,7 +85,38 @@ def show_raw(value: Any) -> None:
 
 def show_data(data: Any, wanted: Format) -> None:
     """Print JSON or YAML."""
-    show_text(to_yaml(data) if wanted is Format.YAML else json.dumps(data, ensure_ascii=False, indent=2))
+    show_text(to_yaml(data) if wanted is Format.YAML else _json_text(data))
+
+
+def show_list(name: str, records: Iterable[Mapping[str, Any]], rest: Mapping[str, Any], wanted: Format) -> None:
+    """Print JSON or YAML with a list of any length at its top, and behind it the rest as it is when the list ends."""
+    sys.stdout.flush()
+    for piece in (_yaml_pieces if wanted is Format.YAML else _json_pieces)(name, records, rest):
+        sys.stdout.buffer.write(piece.encode())
+    sys.stdout.buffer.flush()
+
+
+def _json_pieces(name: str, records: Iterable[Mapping[str, Any]], rest: Mapping[str, Any]) -> Iterator[str]:
+    between = f"{{\n  {json.dumps(name)}: ["
+    end = "]"
+    for record in records:
+        yield between + f"\n{_json_text(record)}".replace("\n", "\n    ")
+        between, end = ",", "\n  ]"
+    yield ("" if between == "," else between) + f"{end},{_json_text(rest)[1:]}\n"
+
+
+def _yaml_pieces(name: str, records: Iterable[Mapping[str, Any]], rest: Mapping[str, Any]) -> Iterator[str]:
+    head = f"{to_yaml(name)}:"
+    for record in records:
+        yield f"{head}\n" if head else ""
+        yield f"{to_yaml([record])}\n"
+        head = ""
+    yield f"{head} []\n" if head else ""
+    yield f"{to_yaml(rest)}\n"
+
+
+def _json_text(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=2)
 
 
 def show_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], wanted: Format) -> None:

@@ -29,6 +29,7 @@ from secretstore.cli.chains import (
     refuse_options,
 )
 from secretstore.cli.exit_codes import CommandError, ExitCode
+from secretstore.cli.json_text import parse_json
 from secretstore.cli.options import (
     DatabaseUrl,
     NamespaceName,
@@ -39,7 +40,7 @@ from secretstore.cli.options import (
     opened_store,
 )
 from secretstore.cli.output import MASK, Format
-from secretstore.cli.values import parse_json, read_text
+from secretstore.cli.values import read_text
 from secretstore.domain.names import parse_keys
 
 _LIST_COLUMNS = ("key", "version", "updated_at", "labels")

@@ -1,20 +1,20 @@
 """Whole secrets out to a file, in from one, and back from the past: export, import, restore."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from secretstore import SecretClient, SecretDifference
+from secretstore import ExportedSecret, SecretClient, SecretDifference
 from secretstore.cli import output
 from secretstore.cli.arguments import parse_time
 from secretstore.cli.asking import confirm, refuse_unasked
 from secretstore.cli.compared import Comparison
 from secretstore.cli.exit_codes import CommandError, ExitCode
-from secretstore.cli.files import STDIN, read_file, refuse_overwriting, write_whole
-from secretstore.cli.formats import FileFormat, dump, parse
+from secretstore.cli.files import STDIN, pieces_of, refuse_overwriting, write_whole
+from secretstore.cli.formats import FileFormat, dump, read_secrets
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 
 EXPORT_EXAMPLES = """
@@ -123,11 +123,15 @@ def import_file(  # noqa: PLR0913 - an option each
     """
     danger = f"this deletes every secret{_beginning(prefix)} that the file does not have"
     _refuse_prune(danger, prune=prune, sure=yes or dry_run)
-    given = parse(read_file(path), file_format or _format_of(path))
-    secrets = [secret for secret in given if secret.key.startswith(prefix)]
+    asks = prune and not (yes or dry_run)
+    given = read_secrets(pieces_of(path), file_format or _format_of(path))
+    secrets: Iterable[ExportedSecret] = (secret for secret in given if secret.key.startswith(prefix))
+    if asks:
+        # What is done afterwards is what was asked for, whatever becomes of the file.
+        secrets = list(secrets)
     with opened_store(database_url, namespace) as store:
         pruned = prefix if prune else None
-        if prune and not (yes or dry_run):
+        if asks:
             planned = store.import_secrets(secrets, prune=prefix, dry_run=True)
             pruned = prefix if _confirmed(store, planned, "deleted", "not in the file") else None
         with output.progress("comparing" if dry_run else "importing") as report:

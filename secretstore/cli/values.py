@@ -1,12 +1,9 @@
 """Reads the value to store: from an argument, a file, a pipe, or a hidden prompt."""
 
 import getpass
-import json
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from secretstore.cli import output
 from secretstore.cli.exit_codes import CommandError, ExitCode
@@ -29,23 +26,6 @@ def read_text(argument: str | None, file: Path | None, *, allow_empty: bool = Fa
     if not text and not allow_empty:
         raise InvalidSecretValueError("the value is empty; add --allow-empty to store it all the same")
     return text
-
-
-def parse_json(text: str, *, what: str = "the value") -> Any:
-    """Return the JSON value of a text; errors say where, and not what."""
-    try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        problem = f"see line {error.lineno}, column {error.colno}"
-    except _RefusedError as error:
-        problem = str(error)
-    except (ValueError, RecursionError):
-        problem = "a number in it is too long, or it is nested too deep"
-    raise InvalidSecretValueError(f"{what} is not JSON: {problem}")
-
-
-class _RefusedError(ValueError):
-    """Says what Python would take for JSON and others would not."""
 
 
 def _given(argument: str | None, file: Path | None) -> str:
@@ -100,14 +80,3 @@ def _asked(prompt: str) -> str:
     if len(value.encode(errors="replace")) > _LONGEST_LINE:
         raise InvalidSecretValueError("a terminal cuts lines as long as this one; use --file or a pipe")
     return value
-
-
-def _object(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    parsed = dict(members)
-    if len(parsed) != len(members):
-        raise _RefusedError("an object has two members of the same name")
-    return parsed
-
-
-def _refuse(_: str) -> None:
-    raise _RefusedError("NaN and infinities are not JSON")

@@ -1,7 +1,7 @@
 """The stand-alone client, awaited: each call is a transaction of its own."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from dataclasses import replace
@@ -21,7 +21,7 @@ from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_key, parse_prefix
-from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
+from secretstore.domain.records import Change, Collection, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_async_engine
 from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
@@ -32,7 +32,7 @@ from secretstore.service import applying
 from secretstore.service.asynchronous import AsyncSecretMethods, AsyncSecretService
 from secretstore.service.changes import ChangeReader
 from secretstore.service.checks import checked_seconds, checked_time, parse_page
-from secretstore.service.collecting import Collection, Collector
+from secretstore.service.collecting import Collector
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
 from secretstore.service.flows import Flow, InTransaction, OnProgress, Outside, unseen
@@ -136,11 +136,12 @@ class AsyncSecretClient(AsyncSecretMethods):
         prune: str | None = None,
         dry_run: bool = False,
         on_progress: OnProgress = unseen,
-    ) -> list[SecretDifference]:
+    ) -> Sequence[SecretDifference]:
         """See `SecretClient.import_secrets`."""
-        return await self._run(
-            applying.import_secrets, list(secrets), prune=prune, dry_run=dry_run, on_progress=on_progress
+        given = applying.gathered(
+            secrets, namespace=self._options.parsed_namespace, max_bytes=self._options.max_value_bytes
         )
+        return await self._run(applying.import_secrets, given, prune=prune, dry_run=dry_run, on_progress=on_progress)
 
     async def restore(
         self,

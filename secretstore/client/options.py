@@ -85,7 +85,9 @@ class ClientOptions:
 
         def work(session: Session, written: Written) -> T:
             repository = self._repository(session)
-            service = self._service(repository, PatientKeyRing(self.keyring), written.changes.append)
+            # Where nobody is told of them, changes are not kept: there may be a million.
+            on_change = None if self.tell is None else written.changes.append
+            service = self._service(repository, PatientKeyRing(self.keyring), on_change)
             answer = method(service, *args, **kwargs)
             written.event_id = repository.last_event_id
             return answer

@@ -1,7 +1,7 @@
 """The stand-alone client: each call is a transaction of its own."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -13,13 +13,14 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.client.keys import Keys
 from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
 from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_key, parse_prefix
-from secretstore.domain.records import Change, ExportedSecret, Restoration, SecretDifference
+from secretstore.domain.records import Change, Collection, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine
 from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
@@ -36,8 +37,6 @@ from secretstore.service.typed import MAX_VALUE_BYTES
 
 if TYPE_CHECKING:
     from secretstore.cache.clients import ClientCache
-    from secretstore.client.keys import Keys
-    from secretstore.service.collecting import Collection
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -94,10 +93,8 @@ class SecretClient(SecretMethods):
         return sibling
 
     @property
-    def keys(self) -> "Keys":
+    def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
-        from secretstore.client.keys import Keys  # noqa: PLC0415 - the business of few
-
         return Keys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
 
     def gc(
@@ -106,7 +103,7 @@ class SecretClient(SecretMethods):
         deleted_for: timedelta = timedelta(days=30),
         dry_run: bool = False,
         on_progress: Callable[[int], object] = unseen,
-    ) -> "Collection":
+    ) -> Collection:
         """Purge secrets that were deleted or expired so long ago, and prune what is beyond a limit of versions.
 
         Danger: what is purged or pruned is gone for good.  Works through the namespace in pages, each a transaction of
@@ -130,15 +127,20 @@ class SecretClient(SecretMethods):
         prune: str | None = None,
         dry_run: bool = False,
         on_progress: OnProgress = unseen,
-    ) -> list[SecretDifference]:
+    ) -> Sequence[SecretDifference]:
         """Make secrets be as given, in one transaction, and return how each differed; what is equal is not written.
 
         A secret without labels keeps those that it has.  With `prune`, other secrets with that prefix are deleted.  With
-        `dry_run` nothing is written.  `on_progress` is told how many are done, and of how many.
+        `dry_run` nothing is written.  `on_progress` is told how many are done, and of how many.  All are checked before
+        anything is sent.  However many they are, memory holds a few of them, and of the answer: more than fit there are in a
+        temporary file, encrypted under a key of this process.
         """
         from secretstore.service import applying  # noqa: PLC0415 - the business of few
 
-        return self._run(applying.import_secrets, list(secrets), prune=prune, dry_run=dry_run, on_progress=on_progress)
+        given = applying.gathered(
+            secrets, namespace=self._options.parsed_namespace, max_bytes=self._options.max_value_bytes
+        )
+        return self._run(applying.import_secrets, given, prune=prune, dry_run=dry_run, on_progress=on_progress)
 
     def restore(
         self,

@@ -83,6 +83,14 @@ class Restoration:
     expired: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """How many secrets were purged, and how many versions of others were pruned."""
+
+    purged: int
+    pruned: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """A committed change of a secret.

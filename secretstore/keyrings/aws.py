@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from secretstore.domain.protocols import DataKeyPlace
+from secretstore.domain.unlogged import AWS_LOGGERS, unlogged
 from secretstore.errors import DecryptionError, MasterKeyError
 from secretstore.keyrings.served import as_stored, checked_data_key, parse_stored
 
@@ -97,7 +98,8 @@ class AwsKmsMasterKey:
         from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004, PLC0415
 
         try:
-            return call(self._client())
+            with unlogged(*AWS_LOGGERS):
+                return call(self._client())
         except ClientError as error:
             # What was sent and answered hangs on the error; only its code leaves this block.
             problem = self._refused(error.response, place)

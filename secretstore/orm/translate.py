@@ -52,8 +52,9 @@ _BY_CLASS: dict[str, tuple[type[SecretStoreError], str]] = {
     "53": (StoreUnavailableError, "PostgreSQL is out of connections, memory or disk"),
     "57": (StoreUnavailableError, f"PostgreSQL is shutting down or starting; {_TRY_AGAIN}"),
 }
-# After these the whole transaction, tried again, may succeed: conflicts, locks, servers that shut down, start or only read.
-_TRANSIENT = frozenset({"25006", "40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05"})
+# After these the whole transaction, tried again, may succeed: conflicts, locks, servers that shut down, start or only read,
+# and statements that are not prepared as this library remembers; it forgets them, and COMMIT is none of them.
+_TRANSIENT = frozenset({"25006", "26000", "40001", "40P01", "42P05", "55P03", "57P01", "57P02", "57P03", "57P05"})
 # After these nobody knows whether a COMMIT was carried out.
 _LOST = frozenset({"40003", "57P01", "57P02", "57P03"})
 # libpq gives no SQLSTATE for a failed connection.  A server that speaks another language gets the general answer.

@@ -4,15 +4,13 @@ Credentials, retries, proxies and certificates are the SDK's own settings, and s
 none.
 """
 
-import logging
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Self
 
+from secretstore.domain.unlogged import AWS_LOGGERS, unlogged
 from secretstore.errors import PermissionDeniedError, ProviderError
 from secretstore.providers.addresses import Address
 from secretstore.providers.base import Provider
@@ -28,9 +26,6 @@ _ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
 _ACTION = re.compile(r"not authorized to perform: (?P<action>[a-z0-9-]+:[A-Za-z]+)")
 _EXTRA = "a provider in AWS needs the extra `aws`: python -m pip install 'pg-secretstore[aws]'"
 
-# The loggers of the SDK that show requests and answers, and whether a call of ours is under way; those of others are logged.
-_LOGGERS = ("botocore.endpoint", "botocore.parsers")
-_UNLOGGED: ContextVar[bool] = ContextVar("secretstore-unlogged", default=False)
 _READS = ("BatchGet", "Describe", "Get", "List")
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 _TEMPORARY = {
@@ -126,7 +121,7 @@ class AwsProvider(Provider):
 
         about = "" if key is None else f"{key!r}: "
         try:
-            with _unlogged():
+            with unlogged(*AWS_LOGGERS):
                 return getattr(self._client(), xform_name(action))(**parameters)
         except ClientError as error:
             # What was sent and answered hangs on the error; only its code leaves this block.
@@ -194,23 +189,7 @@ def _make_client(service: str, place: AwsPlace) -> Any:
     session = _sdk().session.Session(region_name=place.region)
     client = session.client(service, endpoint_url=place.endpoint, config=config)
     client.meta.events.register("before-parse", _check_whole)
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_is_logged)
     return client
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Keep the SDK from writing what is sent and answered into the log, as it does at the level DEBUG."""
-    before = _UNLOGGED.set(True)
-    try:
-        yield
-    finally:
-        _UNLOGGED.reset(before)
-
-
-def _is_logged(_: logging.LogRecord) -> bool:
-    return not _UNLOGGED.get()
 
 
 def _check_whole(*, response_dict: Mapping[str, Any], **_: object) -> None:

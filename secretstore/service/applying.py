@@ -1,23 +1,27 @@
 """Makes secrets be as a file or the past has them: compares, and writes what differs, in the caller's transaction."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Literal
 
-from secretstore.domain.names import Key, parse_key, parse_labels, parse_prefix
+from secretstore.domain.names import Key, Namespace, parse_key, parse_labels, parse_prefix
 from secretstore.domain.records import ExportedSecret, Restoration, SecretDifference
-from secretstore.errors import InvalidSecretKeyError
 from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.reads import Page, State
 from secretstore.service.checks import checked_expiry, checked_time
 from secretstore.service.exporting import open_states
 from secretstore.service.flows import OnProgress
+from secretstore.service.spooling import Differences, GivenSecrets
 from secretstore.service.synchronous import NewValue, SecretService
-from secretstore.service.typed import from_json_as
+from secretstore.service.typed import from_json_as, name_of_value, to_json
 
 _PAGE = 1000
+_KEY = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +32,45 @@ class _Decision:
     new: NewValue | None = field(repr=False, default=None)
 
 
+def gathered(secrets: Iterable[ExportedSecret], *, namespace: Namespace, max_bytes: int) -> GivenSecrets:
+    """Check secrets, all before anything is sent, and return them as they are to be stored."""
+    given = GivenSecrets()
+    for secret in secrets:
+        key = parse_key(secret.key)
+        checked_expiry(secret.expires_at, name=f"expires_at of {key!r}")
+        text = to_json(secret.value, name=name_of_value(namespace, key), max_bytes=max_bytes)
+        given.add(key, NewValue(text, parse_labels(secret.labels), secret.expires_at))
+    given.check_keys()
+    return given
+
+
 def import_secrets(
     service: SecretService,
-    secrets: Iterable[ExportedSecret],
+    given: GivenSecrets,
     *,
     prune: str | None,
     dry_run: bool,
     on_progress: OnProgress,
-) -> list[SecretDifference]:
+) -> Differences:
     """Make secrets be as given; with `prune` the others with that prefix are deleted."""
-    wanted: dict[Key, NewValue] = {}
-    for secret in secrets:
-        key = parse_key(secret.key)
-        if key in wanted:
-            raise InvalidSecretKeyError(f"key {key!r} is given twice")
-        checked_expiry(secret.expires_at, name=f"expires_at of {key!r}")
-        wanted[key] = NewValue(service._to_json(key, secret.value), parse_labels(secret.labels), secret.expires_at)
-    others = [] if prune is None else service.list_secret_keys(prune)
-    return _apply(service, wanted, others, deletes=True, dry_run=dry_run, on_progress=on_progress)
+    others: Iterable[Key] = () if prune is None else _Keys(service, parse_prefix(prune))
+    total = len(given) if prune is None else sum(1 for _ in _side_by_side(given, others))
+    wanted = _side_by_side(given, others)
+    return _apply(service, wanted, total, deletes=True, dry_run=dry_run, on_progress=on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of secrets with a prefix in their order, a page at a time."""
+
+    service: SecretService
+    prefix: str
+
+    def __iter__(self) -> Iterator[Key]:
+        after = ""
+        while page := self.service._repository.list_keys(Page(self.prefix, after, _PAGE)):
+            yield from map(Key, page)
+            after = page[-1]
 
 
 def restore(
@@ -71,46 +96,57 @@ def restore(
 
     there = open_states(service, find)
     wanted = {state.value.key: NewValue(opened.text, state.labels, state.expires_at) for state, opened in there}
-    others = [key for key in service.list_secret_keys(prefix) if key not in {*gone, *expired}]
-    differences = _apply(service, wanted, others, deletes=prune, dry_run=dry_run, on_progress=on_progress)
+    left_out = {*gone, *expired}
+    others = [Key(key) for key in service.list_secret_keys(prefix) if key not in left_out]
+    rows, total = _side_by_side(sorted(wanted.items(), key=_KEY), others), len(wanted.keys() | set(others))
+    differences = _apply(service, rows, total, deletes=prune, dry_run=dry_run, on_progress=on_progress)
     return Restoration(differences=tuple(differences), gone=tuple(gone), expired=tuple(expired))
+
+
+def _side_by_side(
+    wanted: Iterable[tuple[Key, NewValue | None]], others: Iterable[Key]
+) -> Iterator[tuple[Key, NewValue | None]]:
+    """Give each key once, in order, with what it is to be; None for those of which nothing is said."""
+    rows = merge(wanted, ((key, None) for key in others), key=_KEY)
+    # Of two alike the first comes first.
+    return (next(alike) for _, alike in groupby(rows, key=_KEY))
 
 
 def _apply(
     service: SecretService,
-    wanted: dict[Key, NewValue],
-    others: Sequence[str],
+    wanted: Iterator[tuple[Key, NewValue | None]],
+    total: int,
     *,
     deletes: bool,
     dry_run: bool,
     on_progress: OnProgress,
-) -> list[SecretDifference]:
+) -> Differences:
     now = service._repository.now()
-    keys = sorted(wanted.keys() | {Key(key) for key in others})
-    differences: list[SecretDifference] = []
-    for place in range(0, len(keys), _PAGE):
-        # In the order of the keys, as every other writer: so no two of them wait for one another.
-        decisions = _decide(service, keys[place : place + _PAGE], wanted, now, deletes=deletes)
+    differences = Differences()
+    # In the order of the keys, as every other writer: so no two of them wait for one another.
+    while page := dict(islice(wanted, _PAGE)):
+        decisions = _decide(service, page, now, deletes=deletes)
         if not dry_run:
             _carry_out(service, decisions)
-        differences += [decision.difference for decision in decisions]
-        on_progress(len(differences), len(keys))
+        for decision in decisions:
+            differences.add(decision.difference)
+        on_progress(len(differences), total)
     return differences
 
 
 def _decide(
-    service: SecretService, keys: Sequence[Key], wanted: dict[Key, NewValue], now: datetime, *, deletes: bool
+    service: SecretService, page: Mapping[Key, NewValue | None], now: datetime, *, deletes: bool
 ) -> list[_Decision]:
-    opened = open_states(service, lambda: service._repository.find_states(keys))
+    opened = open_states(service, lambda: service._repository.find_states(list(page)))
     there = {state.value.key: (state, from_json_as(value.text, None, name=value.place)) for state, value in opened}
-    compared = [_compare(key, there.get(key), wanted[key], now) for key in keys if key in wanted]
     kind: Literal["deleted", "extra"] = "deleted" if deletes else "extra"
-    others = [
-        _Decision(SecretDifference(key=key, kind=kind, old=there[key][1]))
-        for key in keys
-        if key in there.keys() - wanted
-    ]
-    return sorted([*compared, *others], key=lambda decision: decision.difference.key)
+    decisions = []
+    for key, wanted in page.items():
+        if wanted is not None:
+            decisions.append(_compare(key, there.get(key), wanted, now))
+        elif key in there:
+            decisions.append(_Decision(SecretDifference(key=key, kind=kind, old=there[key][1])))
+    return decisions
 
 
 def _compare(key: Key, there: tuple[State, object] | None, wanted: NewValue, now: datetime) -> _Decision:

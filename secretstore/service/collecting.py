@@ -7,20 +7,13 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from secretstore.domain.names import Key, Namespace
+from secretstore.domain.records import Collection
 from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.repository import SecretRepository
 from secretstore.service.committed import Changed, OnChange, after_commit
 from secretstore.service.flows import Flow, InTransaction
 
 _PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """How many secrets were purged, and how many versions of others were pruned."""
-
-    purged: int
-    pruned: int
 
 
 @dataclass(frozen=True, slots=True)

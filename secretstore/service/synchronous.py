@@ -34,7 +34,7 @@ from secretstore.service.committed import Changed, OnChange
 from secretstore.service.data_keys import DataKeys, PatientKeyRing
 from secretstore.service.merge_patch import merge_patch
 from secretstore.service.reading import PastSecrets, SecretReader
-from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, to_json
+from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, name_of_value, to_json
 
 # `transaction`: other processes are told of a change when it is committed; `after_commit`: a moment later, of many at once.
 Notify: TypeAlias = Literal["transaction", "after_commit", "off"]
@@ -316,8 +316,7 @@ class SecretService(SecretReader):
         )
 
     def _to_json(self, key: Key, value: object) -> bytes:
-        name = f"the value of {key!r} in namespace {self._namespace!r}"
-        return to_json(value, name=name, max_bytes=self._max_value_bytes)
+        return to_json(value, name=name_of_value(self._namespace, key), max_bytes=self._max_value_bytes)
 
     def _sealed(self, data_key: Aead, heads: Heads, key: Key, new: NewValue) -> NewVersion:
         version = heads.of(key).version + 1

@@ -21,6 +21,11 @@ _ADAPTERS_KEPT = 512
 _KINDS_OF_ERROR = frozenset(get_args(core_schema.ErrorType))
 
 
+def name_of_value(namespace: str, key: str) -> str:
+    """Return what errors call the value of a secret that is to be stored."""
+    return f"the value of {key!r} in namespace {namespace!r}"
+
+
 def to_json(value: object, *, name: object, max_bytes: int = MAX_VALUE_BYTES) -> bytes:
     """Return a value as JSON text in UTF-8, secret fields revealed.
 

@@ -1,6 +1,7 @@
 """What every `MasterKey` promises."""
 
 import json
+import logging
 import pickle
 from base64 import b64encode
 from collections.abc import Mapping
@@ -53,6 +54,13 @@ class MasterKeyContract:
         assert wrapped["key"] == master_key.id
         assert master_key.unwrap(json.loads(stored), PLACE) == DATA_KEY
         _assert_shows_nothing(stored)
+
+    def test_no_log_shows_a_data_key(self, master_key: MasterKey, caplog: pytest.LogCaptureFixture) -> None:
+        """Nor does that of an SDK, at its lowest level."""
+        caplog.set_level(logging.DEBUG)
+
+        master_key.unwrap(master_key.wrap(DATA_KEY, PLACE), PLACE)
+        _assert_shows_nothing(caplog.text)
 
     def test_no_two_wrappings_are_the_same(self, master_key: MasterKey, wrapped: Mapping[str, object]) -> None:
         """Nobody sees that two data keys are the same."""

@@ -226,6 +226,16 @@ def test_one_that_cannot_be_stored_stops_them_all(cli: CommandLine, store: Secre
     assert store.get_secret_count() == 0
 
 
+def test_a_key_that_comes_twice_stops_them_all(cli: CommandLine, store: SecretClient) -> None:
+    """Wherever in the file; which of its values was meant nobody can know."""
+    done = cli("import", stdin=f'{{"twice": 1, "good": 1, "twice": "{VALUE}"}}'.encode())
+
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "'twice' is given twice" in done.err
+    assert "hunter2" not in done.err
+    assert store.get_secret_count() == 0
+
+
 def test_a_file_of_nothing_changes_nothing(cli: CommandLine, store: SecretClient) -> None:
     """An empty object is a file without secrets; an empty pipe is none, which is told."""
     store.set_secret("k", 1)

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore import AsyncSecretClient, KeyRing, SecretClient
+from secretstore.domain.records import Collection
 from secretstore.service import collecting
 from tests.support.faces import async_engine
 from tests.support.threads import in_thread, number, wait_until_blocked
@@ -34,10 +35,10 @@ def test_what_is_long_deleted_or_expired_is_purged(store: SecretClient, raw: psy
     age(raw, "expired", "expires_at", 31)
     age(raw, "expired lately", "expires_at", 29)
 
-    assert store.gc(dry_run=True) == collecting.Collection(purged=2, pruned=0)
+    assert store.gc(dry_run=True) == Collection(purged=2, pruned=0)
     assert number(raw, _VERSIONS) == 5
-    assert store.gc() == collecting.Collection(purged=2, pruned=0)
-    assert store.gc() == collecting.Collection(purged=0, pruned=0)
+    assert store.gc() == Collection(purged=2, pruned=0)
+    assert store.gc() == Collection(purged=0, pruned=0)
     assert store.list_secret_keys(include_deleted=True) == ["live", "new"]
     assert [info.key for info in store.list_secrets(expired=True)] == ["expired lately"]
     assert store.undelete_secret("new").version == 1
@@ -81,8 +82,8 @@ def test_it_works_through_pages(store: SecretClient, raw: psycopg.Connection, mo
     told: list[int] = []
 
     # What is purged whole is not counted once more, version by version.
-    assert store.gc(deleted_for=timedelta(), dry_run=True) == collecting.Collection(purged=20, pruned=40)
-    assert store.gc(deleted_for=timedelta(), on_progress=told.append) == collecting.Collection(purged=20, pruned=40)
+    assert store.gc(deleted_for=timedelta(), dry_run=True) == Collection(purged=20, pruned=40)
+    assert store.gc(deleted_for=timedelta(), on_progress=told.append) == Collection(purged=20, pruned=40)
     assert told == sorted(told)
     assert told[-1] == 60
     assert len(told) > 6
@@ -153,7 +154,7 @@ def test_namespaces_are_apart(store: SecretClient) -> None:
 def test_an_async_client_collects_too(database_url: str, keyring: KeyRing) -> None:
     """The same, awaited."""
 
-    async def main() -> collecting.Collection:
+    async def main() -> Collection:
         async with async_engine(database_url) as engine:
             store = AsyncSecretClient(engine, keyring)
             await store.set_secret("a", 1)

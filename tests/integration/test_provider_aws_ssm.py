@@ -60,17 +60,24 @@ def folder(running_cloud: Aws) -> Iterator[AwsSsmProvider]:
 
 
 @pytest.fixture(scope="module")
-def way(running_cloud: Aws) -> Iterator[HttpRelay]:
-    """A way to the server that can break; what the server does once, which takes long, is done."""
+def relay(running_cloud: Aws) -> Iterator[HttpRelay]:
+    """What stands before the server; what that does once, which takes long, is done."""
     running_cloud.client("ssm").describe_parameters()
-    with HttpRelay(running_cloud.port) as relay:
-        yield relay
+    with HttpRelay(running_cloud.port) as running:
+        yield running
+
+
+@pytest.fixture
+def way(relay: HttpRelay) -> Iterator[HttpRelay]:
+    """A way to the server that can break, and that is well at first and at last."""
+    yield relay
+    relay.heal()
 
 
 @pytest.fixture(scope="module")
-def behind(way: HttpRelay) -> Iterator[AwsSsmProvider]:
+def behind(relay: HttpRelay) -> Iterator[AwsSsmProvider]:
     """One provider behind it."""
-    provider = open_provider(f"{PLACE}?endpoint={way.url}&timeout=1")
+    provider = open_provider(f"{PLACE}?endpoint={relay.url}&timeout=1")
     assert isinstance(provider, AwsSsmProvider)
     with provider:
         yield provider
@@ -103,7 +110,6 @@ class TestBrokenNetwork(RemoteSecretProviderContract):
     def network(self, cloud: Aws, way: HttpRelay, monkeypatch: pytest.MonkeyPatch) -> HttpRelay:
         """The way to the server, where it is well; the SDK tries twice."""
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-        way.heal()
         return way
 
     @pytest.fixture

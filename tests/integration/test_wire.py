@@ -14,6 +14,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from sqlalchemy import BigInteger, DateTime, Engine, Text, Uuid, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
 import secretstore
@@ -28,7 +29,8 @@ from secretstore import (
 from secretstore.orm import event_statements, statements, wire, write_statements
 from secretstore.orm.engines import make_async_engine, make_engine
 from tests.support.children import answer_of_child
-from tests.support.threads import wait_until
+from tests.support.faces import Face, open_face
+from tests.support.threads import number, wait_until
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("SECRETSTORE_TEST_CURSOR")), reason="the run is one without it")
 
@@ -165,8 +167,8 @@ def test_a_statement_is_prepared_once_on_a_connection(prepared: Engine, keyring:
 def test_nothing_is_prepared_where_nobody_says_so(engine: Engine, keyring: KeyRing) -> None:
     """The default is safe behind every pooler."""
     store = SecretClient(engine, keyring)
-    for number in range(8):
-        store.set_secret("a", number)
+    for value in range(8):
+        store.set_secret("a", value)
         store.get_secret("a")
         with Session(engine) as session:
             store.bind(session).get_secret("a")
@@ -213,11 +215,44 @@ def test_a_statement_that_is_gone_ends_a_transaction_once(prepared: Engine, keyr
         for _ in range(2):
             store.bind(session).get_secret("a")
         session.connection().exec_driver_sql("DEALLOCATE ALL")
-        with pytest.raises(StoreUnavailableError, match="try the whole transaction again"):
+        with pytest.raises(StoreUnavailableError, match="try the whole transaction again") as caught:
             store.bind(session).get_secret("a")
+        assert caught.value.is_transient
         session.rollback()
         for _ in range(2):
             assert store.bind(session).get_secret("a") == 1
+
+
+@pytest.mark.parametrize("gone", ["DEALLOCATE ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("kind", ["client", "async client"])
+def test_a_statement_that_is_gone_is_no_failure_of_a_client(
+    *, database_url: str, keyring: KeyRing, raw: psycopg.Connection, kind: str, gone: str
+) -> None:
+    """Of a read and of a write: its transaction is tried again as a whole, and the write happens once."""
+    with open_face(kind, database_url, keyring, prepared_statements=True) as client:
+        client.set_secret("a", 1)
+        client.get_secret("a")
+        for version in (2, 3):
+            drop_prepared(client, gone)
+            assert client.get_secret("a") == version - 1
+            drop_prepared(client, gone)
+            assert client.set_secret("a", version).version == version
+    assert number(raw, "SELECT count(*) FROM secretstore.change_event") == 3
+
+
+def drop_prepared(client: Face, gone: str) -> None:
+    """Do what a pooler or a person may do between two transactions, on the one connection of a client."""
+    engine = client._made().engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def drop() -> None:
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql(gone)
+
+    if isinstance(engine, AsyncEngine):
+        client.run(drop())
+        return
+    with engine.connect() as connection:
+        connection.exec_driver_sql(gone)
 
 
 def test_a_name_that_is_taken_is_no_failure(prepared: Engine, keyring: KeyRing) -> None:

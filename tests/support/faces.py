@@ -67,10 +67,10 @@ class Face:
 
 
 @contextmanager
-def open_face(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
+def open_face(kind: str, url: str, keyring: KeyRing, *, prepared_statements: bool = False) -> Iterator[Face]:
     """Open a face; a service has one transaction until `commit` or `rollback`, and a client ends its own."""
-    opened = _blocking(kind, url, keyring) if kind in {"client", "service"} else _awaited(kind, url, keyring)
-    with opened as face:
+    opened = _blocking if kind in {"client", "service"} else _awaited
+    with opened(kind, url, keyring, prepared_statements=prepared_statements) as face:
         yield face
 
 
@@ -85,8 +85,8 @@ async def async_engine(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @contextmanager
-def _blocking(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
-    engine = make_engine(url)
+def _blocking(kind: str, url: str, keyring: KeyRing, *, prepared_statements: bool) -> Iterator[Face]:
+    engine = make_engine(url, prepared_statements=prepared_statements)
     with Session(engine) as session:
 
         def service(ring: KeyRing, *, namespace: str = "default", **options: Any) -> SecretService:
@@ -107,9 +107,9 @@ def _blocking(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
 
 
 @contextmanager
-def _awaited(kind: str, url: str, keyring: KeyRing) -> Iterator[Face]:
+def _awaited(kind: str, url: str, keyring: KeyRing, *, prepared_statements: bool) -> Iterator[Face]:
     with asyncio.Runner() as runner:
-        engine = make_async_engine(url)
+        engine = make_async_engine(url, prepared_statements=prepared_statements)
         session = AsyncSession(engine)
 
         def service(ring: KeyRing, **options: Any) -> AsyncSecretService:

@@ -7,12 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secretstore.cli.formats import FileFormat, parse
+from secretstore import ExportedSecret
+from secretstore.cli.formats import FileFormat, read_secrets
 from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError
 
 VALUE = "hunter2-of-the-test"
 ENTRY = f'{{"value": "{VALUE}", "labels": {{}}, "expires_at": null}}'
 unhurried = settings(deadline=None)
+
+
+def parse(text: str, given_format: FileFormat) -> list[ExportedSecret]:
+    """The secrets of a file that comes in small pieces."""
+    return list(read_secrets((text[place : place + 7] for place in range(0, len(text), 7)), given_format))
 
 
 def refusal(text: str, given_format: str) -> str:
@@ -47,7 +53,7 @@ def test_a_wrong_line_of_env_is_told_by_its_number(text: str, said: str) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f'{{"a": "{VALUE}",\n "a": 1}}', "two members of the same name"),
+        (f'{{"a": {{"b": "{VALUE}",\n "b": 1}}}}', "two members of the same name"),
         (f'{{"a": ["{VALUE}", NaN]}}', "NaN and infinities"),
         (f'{{"a":\n {VALUE}}}', "line 2, column 2"),
         ("", "line 1, column 1"),

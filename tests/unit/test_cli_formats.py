@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from secretstore import ExportedSecret
 from secretstore.cli.exit_codes import CommandError, ExitCode
-from secretstore.cli.formats import FileFormat, dump, parse
+from secretstore.cli.formats import FileFormat, dump, read_secrets
 from secretstore.cli.yaml_text import to_yaml
 
 VALUE = "hunter2-of-the-test"
@@ -113,6 +113,11 @@ labels = st.dictionaries(
 times = st.none() | st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC) | st.timezones())  # noqa: DTZ001 - bounds
 unhurried = settings(deadline=None)
 OBJECTS = (FileFormat.JSON, FileFormat.YAML)
+
+
+def parse(text: str, given_format: FileFormat) -> list[ExportedSecret]:
+    """The secrets of a file that comes in small pieces."""
+    return list(read_secrets((text[place : place + 7] for place in range(0, len(text), 7)), given_format))
 
 
 def is_control(character: str) -> bool:

@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import typer
@@ -53,6 +54,29 @@ def test_json_and_yaml_are_read_back_as_the_value(value: object, capfd: pytest.C
         assert read(printed) == value
         assert printed.endswith("\n")
         assert not printed.endswith("\n\n")
+
+
+@pytest.mark.parametrize("records", [[], [{"a": 1, "é": ["x\ny", {}]}], [{"a": "\u2028"}, {"b": {"c": [1, None]}}, {}]])
+def test_a_list_of_any_length_is_printed_as_if_it_were_known(
+    records: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Record by record the same comes out as all at once, and the rest is what it is at the end."""
+    for wanted, read in ((Format.JSON, json.loads), (Format.YAML, yaml.safe_load)):
+        counts: dict[str, int] = {}
+        output.show_list("list", counted(records, counts), {"counts": counts, "more": []}, wanted)
+        printed = capfd.readouterr().out
+        whole = {"list": records, "counts": {"n": len(records)}, "more": []}
+        assert read(printed) == whole
+        output.show_data(whole, Format.JSON)
+        assert capfd.readouterr().out == printed or wanted is Format.YAML
+
+
+def counted(records: list[dict[str, Any]], counts: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Give records, and count them."""
+    counts["n"] = 0
+    for record in records:
+        counts["n"] += 1
+        yield record
 
 
 @pytest.mark.parametrize(

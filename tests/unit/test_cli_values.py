@@ -2,7 +2,7 @@
 
 import pytest
 
-from secretstore.cli.values import parse_json
+from secretstore.cli.json_text import parse_json
 from secretstore.errors import InvalidSecretValueError
 
 VALUE = "hunter2-of-the-test"

@@ -3,9 +3,10 @@
 import inspect
 import pickle
 import tomllib
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -61,6 +62,26 @@ def test_what_the_ways_in_return_can_be_asked_at_run_time() -> None:
     """Whoever wires programs by annotations finds the clients, though they are loaded late."""
     assert get_type_hints(secretstore.connect)["return"] is secretstore.SecretClient
     assert get_type_hints(secretstore.connect_async)["return"] is secretstore.AsyncSecretClient
+
+
+@pytest.mark.parametrize("name", secretstore.__all__)
+def test_every_annotation_can_be_asked_at_run_time(name: str) -> None:
+    """Whatever a function or a method takes and returns resolves for those who look when their program runs."""
+    asked = list(annotated(getattr(secretstore, name)))
+    for function in asked:
+        get_type_hints(function)
+
+    assert asked
+
+
+def annotated(thing: Any) -> Iterator[Callable[..., Any]]:
+    """What of a public name has annotations: itself and, of a class, its methods and those of our classes below it."""
+    yield thing
+    ours = [kind for kind in getattr(thing, "__mro__", ()) if kind.__module__.partition(".")[0] == "secretstore"]
+    for member in (member for kind in ours for member in vars(kind).values()):
+        function = getattr(member, "fget", None) or inspect.unwrap(getattr(member, "__func__", member))
+        if inspect.isfunction(function):
+            yield function
 
 
 def test_every_error_is_public() -> None:

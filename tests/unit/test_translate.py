@@ -240,14 +240,14 @@ def test_an_interruption_is_not_hidden_by_the_error_that_follows(interruption: B
 @pytest.mark.parametrize(
     ("state", "flags"),
     [
-        *((state, (True, False, False)) for state in ("40001", "40P01", "55P03", "57P05")),
+        *((state, (True, False, False)) for state in ("26000", "40001", "40P01", "42P05", "55P03", "57P05")),
         *((state, (True, True, False)) for state in ("08006", "08003", "57P01", "57P02", "57P03")),
         ("25006", (True, False, True)),
         *((state, (False, False, False)) for state in ("25P02", "57014", "53100", "57P04")),
     ],
 )
 def test_an_error_says_whether_to_try_again(state: str, flags: tuple[bool, bool, bool]) -> None:
-    """Conflicts, locks and servers that go away are worth another try; what a new transaction meets again is not."""
+    """Conflicts, locks, lost plans and servers that go away are worth another try; what a new transaction meets again is not."""
     with assert_alone(StoreUnavailableError) as caught, translated():
         raise of_state(state)
     assert (caught.value.is_transient, caught.value.was_lost, caught.value.was_unreached) == flags
