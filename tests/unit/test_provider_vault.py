@@ -1,6 +1,7 @@
 """How keys and values stand in a KV engine, and which URLs name one."""
 
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -130,3 +131,10 @@ def test_certificates_may_be_named_by_the_setting(monkeypatch: pytest.MonkeyPatc
         open_vault("vault://host/secret")
     (tmp_path / "ca.pem").touch()
     open_vault("vault://host/secret").close()
+
+
+def test_without_its_sdk_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "hvac", None)
+    with pytest.raises(ImportError, match=r"pip install 'pg-secretstore\[vault\]'"):
+        open_vault("vault://host/secret")
