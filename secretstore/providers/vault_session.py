@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import inf
 from pathlib import Path
@@ -101,6 +101,7 @@ class How:
 class _Token:
     text: str = field(repr=False)
     due: float
+    ends: float
     lease: float
     can_be_renewed: bool
 
@@ -223,7 +224,7 @@ class _Login:
             # Whoever has waited takes what the turn of another brought, or its error.
             if turns == self._turns:
                 self._take_turn(ended)
-            if self._known is not None and self._problem is None:
+            if self._known is not None:
                 return self._known.text
             raise copy.copy(self._problem or self._nobody())
 
@@ -235,8 +236,15 @@ class _Login:
         try:
             self._known, self._problem = self._next(ended), None
         except SecretStoreError as error:
-            self._problem = error.with_traceback(None)
+            self._known, self._problem = self._still_good(ended), error.with_traceback(None)
         self._turns += 1
+
+    def _still_good(self, ended: str | None) -> _Token | None:
+        """Return the token of before, to be replaced a little later, where it has some time left."""
+        known, now = self._known, self._clock()
+        if known is None or known.text == ended or known.ends <= now:
+            return None
+        return replace(known, due=now + (known.ends - now) * (1 - _RENEWED_AFTER))
 
     def _next(self, ended: str | None) -> _Token:
         known = self._known
@@ -298,8 +306,9 @@ class _Login:
         return self._token_of(given, float(found.get("ttl", 0)), can_be_renewed=found.get("renewable", False))
 
     def _token_of(self, text: str, lease: float, *, can_be_renewed: bool) -> _Token:
-        due = self._clock() + lease * _RENEWED_AFTER if lease else inf
-        return _Token(text=text, due=due, lease=lease, can_be_renewed=can_be_renewed)
+        now, length = self._clock(), lease or inf
+        due, ends = now + length * _RENEWED_AFTER, now + length
+        return _Token(text=text, due=due, ends=ends, lease=lease, can_be_renewed=can_be_renewed)
 
     def _check_is_settled(self, answer: Answer) -> None:
         if answer.is_temporary:

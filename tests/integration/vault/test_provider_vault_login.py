@@ -190,6 +190,24 @@ def test_a_token_is_renewed_and_replaced_in_time(
     assert len(role.tokens) == 2
 
 
+def test_a_token_is_used_to_its_end_where_there_is_no_other(
+    timed: VaultProvider, clock: Clock, make_role: Callable[..., Role], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login that is refused meanwhile is an error only from then on, and forgotten when one succeeds."""
+    role = make_role(token_ttl="60s", token_max_ttl="600s", token_type="batch")
+    role.hand_out(monkeypatch)
+    timed.read("a")
+    monkeypatch.setenv("VAULT_SECRET_ID", "used-up")
+    for _ in range(2):
+        clock.now += 29
+        timed.read("a")
+    clock.now += 3
+    with pytest.raises(PermissionDeniedError, match="the login with AppRole"):
+        timed.read("a")
+    role.hand_out(monkeypatch)
+    assert timed.read("a") is None
+
+
 def test_a_token_that_was_given_is_renewed(
     timed: VaultProvider, clock: Clock, admin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
