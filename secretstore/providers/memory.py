@@ -123,6 +123,7 @@ class MemoryProvider(Provider):
         moment = datetime.now(UTC)
         with self._lock:
             kept = self._secrets.get(key, _Kept())
+            self.require_versions(key, versions, {info.version for info, _ in kept.versions})
             wanted = [
                 place
                 for place, (info, value) in enumerate(kept.versions)
