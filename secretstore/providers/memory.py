@@ -37,12 +37,12 @@ class _Kept:
 
 
 class MemoryProvider(Provider):
-    """Secrets in memory; many threads may use one at once."""
+    """Secrets in memory; many threads may use one at once.  Several get names where they have to be told apart."""
 
-    name = "memory:"
     abilities = frozenset(Ability)
 
-    def __init__(self) -> None:
+    def __init__(self, *, name: str = "memory:") -> None:
+        self.name = name
         self._lock = Lock()
         self._secrets: dict[str, _Kept] = {}
 
