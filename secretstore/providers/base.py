@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NoReturn, Self
 
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
-from secretstore.errors import ProviderError
+from secretstore.errors import ProviderError, SecretNotFoundError
 
 
 class Provider:
@@ -70,6 +70,12 @@ class Provider:
             self.require(Ability.CHECK_AND_SET if expected_version else Ability.CREATE)
         if labels is not None:
             self.require(Ability.LABELS)
+
+    def require_versions(self, key: str, versions: Sequence[Version], there: Collection[Version | None]) -> None:
+        """Raise `SecretNotFoundError` where one of the versions is none of those that there are."""
+        missing = next((version for version in versions if version not in there), None)
+        if missing is not None:
+            raise SecretNotFoundError(self.name, key, missing)
 
     def require(self, ability: Ability) -> None:
         """Raise `ProviderError` where this provider is not able to do it."""

@@ -172,9 +172,7 @@ class VaultProvider(Provider):
         Raises `SecretNotFoundError` where there is no such version; then none is destroyed.
         """
         there = self._about(key, "destroy").get("versions", {})
-        missing = next((number for number in versions if not _is_number(number) or str(number) not in there), None)
-        if missing is not None:
-            raise SecretNotFoundError(self.name, key, missing if isinstance(missing, int) else None)
+        self.require_versions(key, versions, [int(number) for number in there])
         left = sorted({int(number) for number in versions if not there[str(number)]["destroyed"]})
         if left:
             self._ask("destroy", "PUT", "destroy", mapping.path_of(key), body=f'{{"versions":{left}}}')

@@ -127,6 +127,9 @@ def test_a_place_is_not_copied_into_what_is_copied() -> None:
         ("vault://h/a", "vault://h/a/b", False),
         ("vault://h/a/", "vault://h", False),
         ("vault://h/a", "vault://h/ab", True),
+        ("vault://h/a?namespace=t", "vault://h/a/b?namespace=t", False),
+        ("vault://h/a?namespace=t", "vault://h/a/b?namespace=u", True),
+        ("vault://h/a", "vault://h/a/b?namespace=t", True),
     ],
 )
 def test_a_folder_is_not_copied_into_itself(source: str, target: str, ends: bool) -> None:  # noqa: FBT001 - a case
@@ -138,6 +141,15 @@ def test_a_folder_is_not_copied_into_itself(source: str, target: str, ends: bool
     else:
         with pytest.raises(ConfigurationError, match="lie apart"):
             copy_secrets(*places)
+
+
+def test_places_in_memory_lie_apart_by_their_names() -> None:
+    """Each is a place of its own, and says which where it has a name."""
+    source, target = (MemoryProvider(name=f"memory:{name}") for name in ("source", "target"))
+    source.write("a", b"1")
+
+    assert copy_secrets(source, target, map_to="old/{key}").is_complete
+    assert (source.name, MemoryProvider().name, values(target)) == ("memory:source", "memory:", {"old/a": b"1"})
 
 
 def test_values_are_equal_whatever_their_spaces_and_order() -> None:
