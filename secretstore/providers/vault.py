@@ -7,6 +7,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from pydantic import Secret
 
 from secretstore.domain.names import MAX_KEY_LENGTH
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
@@ -39,6 +42,7 @@ _OPTIONS = frozenset({"auth", "ca", "member", "mount", "namespace", "role_mount"
 _AT_ONCE = 8
 _PAGE = 64
 _PARTS_OF_NO_PATH = {"", ".", ".."}
+_HOST = re.compile(r"[^\s/?#@\\\[\]]+")
 _LIST = {"list": "true"}
 _CAPABILITIES = {"GET": "read", "POST": "create and update", "PUT": "update", "DELETE": "delete"}
 
@@ -47,9 +51,12 @@ def open_vault(url: str) -> "VaultProvider":
     """Return the provider of a URL `vault://host:port/mount/folder?option=value`."""
     address = Address.parse(url, options=_OPTIONS)
     mount, folder = _mount_and_folder(address)
+    role_mount = address.options.get("role_mount", "approle").strip("/")
+    if _PARTS_OF_NO_PATH & set(role_mount.split("/")):
+        address.refuse("names with role_mount= where AppRole is mounted, without empty parts, . and ..")
     return VaultProvider(
         _place(address, "/".join(filter(None, [mount, folder]))),
-        How(auth=_auth(address), role_mount=address.options.get("role_mount", "approle").strip("/")),
+        How(auth=_auth(address), role_mount=role_mount),
         mount=mount,
         folder=folder,
         member=address.options.get("member") or "value",
@@ -291,7 +298,8 @@ class VaultProvider(Provider):
     ) -> Answer:
         if not self._is_known:
             self._check_engine()
-        return self._session.ask(method, quote(f"{self._mount}/{kind}/{self._folder}{path}"), body=body, query=query)
+        sent = None if body is None else Secret(body)
+        return self._session.ask(method, quote(f"{self._mount}/{kind}/{self._folder}{path}"), body=sent, query=query)
 
     def _check_engine(self) -> None:
         """Look once whether this is an engine of version 2, as an older one would take and give something else."""
@@ -326,7 +334,8 @@ def _mount_and_folder(address: Address) -> tuple[str, str]:
     path = address.path.strip("/")
     mount = address.options.get("mount", path.partition("/")[0]).strip("/")
     is_below = f"{path}/".startswith(f"{mount}/")
-    if not address.host or not is_below or (address.username, address.password) != (None, None):
+    # What was percent-encoded in a name of a host would lead to another one.
+    if not _HOST.fullmatch(address.host) or not is_below or (address.username, address.password) != (None, None):
         address.refuse("is written vault://host:port/mount/folder, without a user; with mount= the path begins with it")
     if _PARTS_OF_NO_PATH & set(path.split("/")):
         address.refuse("names a mount and a folder, without empty parts, . and ..")
