@@ -124,9 +124,7 @@ class AwsProvider(Provider):
         about = "" if key is None else f"{key!r}: "
         try:
             with unlogged(*AWS_LOGGERS):
-                answer = getattr(self._client(), xform_name(action))(**parameters)
-            self._hide_values(answer)
-            return answer
+                return self._hidden(getattr(self._client(), xform_name(action))(**parameters))
         except ClientError as error:
             # What was sent and answered hangs on the error; only its code leaves this block.
             if _code(error.response) not in none_for:
@@ -140,8 +138,9 @@ class AwsProvider(Provider):
         del parameters  # a value is one of them, and whoever shows a traceback may show what its frames hold
         raise problem
 
-    def _hide_values(self, answer: dict[str, Any]) -> None:
-        """Hide the values in an answer: it stays in frames, whose locals some tools show."""
+    def _hidden(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer with its values hidden: it stays in frames, whose locals some tools show."""
+        return answer
 
     def _part(self, answer: Mapping[str, Any], name: str, operation: str) -> Any:
         """Return a part that an answer of AWS has."""

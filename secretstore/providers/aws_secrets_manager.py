@@ -202,9 +202,10 @@ class AwsSecretsManagerProvider(AwsProvider):
         newest_first = sorted(versions, key=lambda version: version["CreatedDate"], reverse=True)
         return [self._told(key, each["VersionId"], created_at=each["CreatedDate"]) for each in newest_first]
 
-    def _hide_values(self, answer: dict[str, Any]) -> None:
+    def _hidden(self, answer: dict[str, Any]) -> dict[str, Any]:
         for secret in (answer, *answer.get("SecretValues", ())):
             hide(secret, "SecretString", "SecretBinary")
+        return answer
 
     def _batch(self, batch: list[str], names: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
         for answer in self._pages("BatchGetSecretValue", _READ, SecretIdList=batch):

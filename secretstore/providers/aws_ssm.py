@@ -168,9 +168,10 @@ class AwsSsmProvider(AwsProvider):
         newest_first = sorted(pages, key=lambda each: each["Version"], reverse=True)
         return [self._version(key, each) for each in newest_first]
 
-    def _hide_values(self, answer: dict[str, Any]) -> None:
+    def _hidden(self, answer: dict[str, Any]) -> dict[str, Any]:
         for parameter in (answer.get("Parameter", {}), *answer.get("Parameters", ())):
             hide(parameter, "Value")
+        return answer
 
     def _keys_under(self, path: str) -> Iterator[str]:
         folder = self._settings.folder
