@@ -94,6 +94,9 @@ class VaultProvider(Provider):
         found = self._ask("read", "GET", "data", mapping.path_of(key), query=query).data
         if found.get("data") is None:
             return None
+        if "metadata" not in found:
+            del found
+            raise self.failed("read", f"{key!r} is answered without its metadata, and not as Vault would")
         about = found["metadata"]
         info = self._info(key, about["version"], about, about.get("custom_metadata"))
         return ProvidedSecret(value_json=mapping.value_of(found["data"], self._member), info=info)

@@ -46,7 +46,7 @@ class Answer:
         """Return the object that it holds; an empty one where there is none."""
         try:
             found = json.loads(self.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -130,6 +130,32 @@ def test_no_redirect_takes_the_token_along(bao: Bao, relay: HttpRelay, behind: s
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"data": {{"data": {{"value": "{MARKER}"}}}}}}',
+        f'{{"data": {{"data": {{"value": "{MARKER}"}}, "metadata": {"[" * 100_000}',
+    ],
+    ids=["no metadata", "too deep"],
+)
+def test_no_answer_that_is_none_of_vault_shows(relay: HttpRelay, behind: str, body: str) -> None:
+    """It is an error of ours, without what was answered."""
+    with open_vault(behind) as provider:
+        provider.read("a")
+        relay.answer(Answer(status=200, body=body.encode()))
+        assert isinstance(assert_hidden(lambda: provider.read("a"), MARKER), ProviderError)
+
+
+def test_an_answer_with_lone_surrogates_is_read(relay: HttpRelay, behind: str) -> None:
+    """What is no UTF-8 is the escape that it was."""
+    told = b'{"version": 1, "created_time": "2026-01-01T00:00:00Z", "deletion_time": "", "destroyed": false}'
+    with open_vault(behind) as provider:
+        provider.read("a")
+        relay.answer(Answer(status=200, body=b'{"data": {"data": {"value": "\\ud800"}, "metadata": %s}}' % told))
+        assert (found := provider.read("a")) is not None
+        assert found.value_json == b'"\\ud800"'
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "vault://good.example%40evil.example/secret/app",
