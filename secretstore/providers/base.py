@@ -15,6 +15,8 @@ class Provider:
 
     abilities: frozenset[Ability] = frozenset()
     name: str
+    # Whether what is there may look as if it were missing, because a part of the place may be down.
+    may_hide_secrets: bool = False
 
     def read(self, key: str, *, version: Version | None = None) -> ProvidedSecret | None:
         """Return a secret."""
