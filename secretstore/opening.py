@@ -23,12 +23,15 @@ Open = Callable[[str], SecretProvider]
 _OPTIONAL = "optional"
 _WRITE = "write"
 
+# The one place that is named without a colon, as `connect` takes it.
+_EMBEDDED = "embedded"
+
 # Each is imported when it is first asked for, and its SDK with it.
 _OURS = {
     "aws-secretsmanager": "secretstore.providers.aws_secrets_manager:open_aws_secrets_manager",
     "aws-ssm": "secretstore.providers.aws_ssm:open_aws_ssm",
     "dotenv": "secretstore.providers.dotenv:open_dotenv",
-    "embedded": "secretstore.connecting:open_postgres",
+    _EMBEDDED: "secretstore.connecting:open_postgres",
     "env": "secretstore.providers.environment:open_environment",
     "file": "secretstore.providers.files:open_files",
     "memory": "secretstore.providers.memory:open_memory",
@@ -45,7 +48,7 @@ def open_provider(url: str) -> SecretProvider:
     The schemes are those of this library and the entry points `secretstore.providers` of what is installed beside it.
     Raises `ConfigurationError` where no provider takes the URL, and `ImportError` naming the extra that it needs.
     """
-    scheme = scheme_of(url)
+    scheme = url if url == _EMBEDDED else scheme_of(url)
     opened = _ours(scheme) if scheme in _OURS else _theirs(scheme)
     return opened(url)
 
