@@ -123,16 +123,17 @@ def _rewrap_one(keyring: KeyRing, stored: StoredDataKey) -> _Rewrapped:
 
 
 def _update(rewrapped: Iterable[_Rewrapped], by: Acting, session: Session) -> int:
-    return sum(_update_one(one.stored, one.wrapped, by, session) for one in rewrapped if one.wrapped is not None)
+    changed = [one.stored.place.namespace for one in rewrapped if _update_one(one.stored, one.wrapped, session)]
+    for namespace in sorted(set(changed)):
+        EventRepository(session, parse_namespace(namespace)).record("rewrap", by)
+    return len(changed)
 
 
-def _update_one(stored: StoredDataKey, wrapped: Mapping[str, object], by: Acting, session: Session) -> bool:
-    namespace = parse_namespace(stored.place.namespace)
-    repository = DataKeyRepository(session, namespace)
-    is_changed = repository.update_wrapped(stored.place.data_key_id, stored.wrapped, wrapped)
-    if is_changed:
-        EventRepository(session, namespace).record("rewrap", by)
-    return is_changed
+def _update_one(stored: StoredDataKey, wrapped: Mapping[str, object] | None, session: Session) -> bool:
+    if wrapped is None:
+        return False
+    repository = DataKeyRepository(session, parse_namespace(stored.place.namespace))
+    return repository.update_wrapped(stored.place.data_key_id, stored.wrapped, wrapped)
 
 
 def _named(uses: Sequence[MasterKeyUse]) -> str:
