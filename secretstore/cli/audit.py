@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, fields
@@ -167,7 +168,8 @@ def _follow(store: SecretClient, place: int, show: Show) -> None:
                 show(change)
                 place = change.seq
     except (KeyboardInterrupt, SystemExit, StoreUnavailableError):
-        output.say(f"to go on: secretstore audit list --after {place}")
+        words = ["secretstore", "audit", "list", "--after", str(place), "--namespace", store.keys.namespace]
+        output.say(f"to go on: {shlex.join(words)}")
         raise
 
 
