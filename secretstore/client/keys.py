@@ -76,7 +76,7 @@ class Keys:
         A data key that does not open is passed over, and told of in a `MasterKeyError` at the end.
         """
         return self._drive(
-            master_keys.rewrap(self._keyring, self._actors, everything=everything, on_progress=on_progress)
+            master_keys.rewrap(self._keyring, everything=everything, on_progress=on_progress, actors=self._actors)
         )
 
     def rotate(self, *, on_progress: OnProgress = unseen) -> Reencryption:
@@ -151,7 +151,7 @@ class AsyncKeys:
     async def rewrap(self, *, everything: bool = False, on_progress: OnProgress = unseen) -> int:
         """See `Keys.rewrap`."""
         return await self._drive(
-            master_keys.rewrap(self._keyring, self._actors, everything=everything, on_progress=on_progress)
+            master_keys.rewrap(self._keyring, everything=everything, on_progress=on_progress, actors=self._actors)
         )
 
     async def rotate(self, *, on_progress: OnProgress = unseen) -> Reencryption:

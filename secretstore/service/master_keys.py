@@ -7,7 +7,7 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.acting import Acting, Actors
+from secretstore.domain.acting import ANYBODY, Acting, Actors
 from secretstore.domain.key_records import DataKeyInfo, MasterKeyInfo, StoredDataKey
 from secretstore.domain.names import parse_namespace
 from secretstore.errors import DecryptionError, KeyInUseError, MasterKeyError
@@ -35,7 +35,7 @@ class _Rewrapped:
     problem: str = ""
 
 
-def rewrap(keyring: KeyRing, actors: Actors, *, everything: bool, on_progress: OnProgress) -> Flow[int]:
+def rewrap(keyring: KeyRing, *, everything: bool, on_progress: OnProgress, actors: Actors = ANYBODY) -> Flow[int]:
     """Wrap data keys by the first master key: those that another one wraps, or all; return how many were changed.
 
     A data key that does not open is passed over, and told of in a `MasterKeyError` at the end.
