@@ -6,10 +6,12 @@ from contextlib import ExitStack
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
+from secretstore.cache import CacheConfig
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import ConfigurationError
 from secretstore.providers.addresses import scheme_of
 from secretstore.providers.backing_off import BackingOff
+from secretstore.providers.cached import Cached
 from secretstore.providers.chain import ChainProvider, Link
 
 # Others' providers are entry points of this group, named by their scheme: functions from a URL to a provider.
@@ -48,11 +50,11 @@ def open_provider(url: str) -> SecretProvider:
     return opened(url)
 
 
-def open_chain(urls: str | Iterable[str]) -> ChainProvider:
+def open_chain(urls: str | Iterable[str], *, cache: CacheConfig | None = None) -> ChainProvider:
     """Return the providers of URLs as one that asks them in order; a text has white space between them.
 
     `optional:` before a URL marks a link that may be down, `write:` the one that changes go to.  One that was down is
-    left alone for a while, see `BackingOff`.
+    left alone for a while, see `BackingOff`.  With `cache` the answers of each link that is able to be cached are kept.
     Danger: where an optional link is down, those behind it answer, perhaps with another value.
     Raises as `open_provider` does.
     """
@@ -62,7 +64,7 @@ def open_chain(urls: str | Iterable[str]) -> ChainProvider:
         for marks, url in marked:
             provider = open_provider(url)
             opened.callback(provider.close)
-            links.append(Link(BackingOff(provider), optional=_OPTIONAL in marks))
+            links.append(Link(Cached(BackingOff(provider), cache), optional=_OPTIONAL in marks))
         written = [link.name for (marks, _), link in zip(marked, links, strict=True) if _WRITE in marks]
         if len(written) > 1:
             raise ConfigurationError(f"a chain writes to one link, not to {' and '.join(written)}")

@@ -14,9 +14,7 @@ MODULE = """
 from secretstore.providers.memory import MemoryProvider
 
 def open_theirs(url):
-    provider = MemoryProvider()
-    provider.name = f"theirs of {url}"
-    return provider
+    return MemoryProvider(name=f"theirs of {url}")
 """
 
 
