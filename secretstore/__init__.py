@@ -31,6 +31,7 @@ if typing.TYPE_CHECKING:
     from secretstore.client.synchronous import SecretClient
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
+    from secretstore.domain.acting import acting_as
     from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
         Change,
@@ -93,6 +94,7 @@ __all__ = [
     "VersionConflictError",
     "VersionGoneError",
     "VersionInfo",
+    "acting_as",
     "compare_providers",
     "connect",
     "connect_async",
@@ -129,6 +131,7 @@ _PLACES = {
     "SecretService": "secretstore.service.synchronous",
     "SecretStore": "secretstore.orm.models",
     "VersionInfo": "secretstore.domain.records",
+    "acting_as": "secretstore.domain.acting",
     "compare_providers": "secretstore.moving.comparing",
     "connect": "secretstore.connecting",
     "connect_async": "secretstore.connecting",

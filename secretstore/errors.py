@@ -90,7 +90,7 @@ class VersionConflictError(SecretStoreError):
 
 
 class InvalidSecretKeyError(SecretStoreError):
-    """A namespace, key, prefix or label breaks a limit; nothing was sent."""
+    """A namespace, key, prefix, label, name of an actor or request id breaks a limit; nothing was sent."""
 
 
 class InvalidSecretValueError(SecretStoreError):

@@ -46,6 +46,7 @@ class Settings(_FromEnvironment):
     namespace: str = Field("default", description="the namespace of calls that name none")
     keys: SecretStr | None = Field(None, description="master keys as id:base64,…, ARNs of KMS keys, vault:// URLs")
     actor: str | None = Field(None, description="who is recorded as having made a change; else the database role")
+    require_actor: bool = Field(default=False, description="whether a change for which no actor is named is refused")
     notify: Literal["transaction", "after_commit", "off"] = Field(
         "transaction", description="whether other processes are told of a change when it is committed"
     )

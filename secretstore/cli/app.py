@@ -13,6 +13,7 @@ import typer
 import typer.core
 
 from secretstore.cli import (
+    audit,
     changes,
     database,
     demo,
@@ -74,6 +75,7 @@ app.add_typer(database.group, name="db")
 app.add_typer(embedded.group, name="embedded")
 app.add_typer(keys.group, name="keys")
 app.add_typer(imports.group, name="import")
+app.add_typer(audit.group, name="audit")
 
 
 def run() -> None:

@@ -41,6 +41,13 @@ def parse_time(text: str) -> datetime:
     raise CommandError(f"a time {problem}", ExitCode.USAGE)
 
 
+def parse_since(text: str) -> datetime:
+    """Return a time, or so long ago as a duration says."""
+    if _DURATION.fullmatch(text):
+        return datetime.now(UTC) - parse_duration(text)
+    return parse_time(text)
+
+
 def parse_label_texts(texts: Sequence[str] | None) -> dict[str, str] | None:
     """Return labels that are written NAME=TEXT; None where there are none."""
     if not texts:
@@ -67,6 +74,11 @@ def parse_place(text: str) -> int:
 def parse_expected_version(text: str) -> int:
     """Return the number of a version, or 0 for none."""
     return _number(text, "a version to expect is a number: 1 or more, or 0 where there must be none", least=0)
+
+
+def parse_count(text: str) -> int:
+    """Return how many lines to print."""
+    return _number(text, "a number of lines is 1 or more")
 
 
 def parse_limit(text: str) -> int | None:

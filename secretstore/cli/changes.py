@@ -75,8 +75,8 @@ def watch_changes(
     In a pipe a line is a JSON object.  When it is ended it says the number to go on after: so nothing is missed.
     Without --after and --once it begins with what comes.  Numbering changes needs the right to update change_event.
     """
-    show = _shower(format_of(output_format))
-    with _until_nobody_reads(), opened_store(database_url, namespace) as store:
+    show = shower(format_of(output_format), _COLUMNS, _WIDTHS)
+    with until_nobody_reads(), opened_store(database_url, namespace) as store:
         if once:
             _show_each(_all_after(store, prefix, after or 0), show)
         else:
@@ -114,14 +114,20 @@ def collect_garbage(
             _collect_each(stores, deleted_for)
 
 
-def _shower(wanted: Format) -> Show:
+def shower(wanted: Format, columns: Sequence[str], widths: Sequence[int]) -> Show:
+    """Return what prints one change at once; a table begins with its head."""
     if wanted is Format.TABLE:
-        output.show_row(_COLUMNS, _WIDTHS, style="cyan")
-        return lambda change: output.show_row([getattr(change, name) for name in _COLUMNS], _WIDTHS)
+        output.show_row(columns, widths, style="cyan")
+        return lambda change: output.show_row([_cell(change, name) for name in columns], widths)
     if wanted is Format.YAML:
         # Together the lines are one list, however many there will be.
         return lambda change: output.show_text(to_yaml([output.plain(asdict(change))]))
     return lambda change: output.show_text(json.dumps(output.plain(asdict(change)), ensure_ascii=False))
+
+
+def _cell(change: Change, name: str) -> object:
+    member = getattr(change, name)
+    return "" if member is None else member
 
 
 def _show_each(changes: Iterator[Change], show: Show) -> None:
@@ -158,7 +164,7 @@ class _NobodyReadsError(BaseException):
 
 
 @contextmanager
-def _until_nobody_reads() -> Iterator[None]:
+def until_nobody_reads() -> Iterator[None]:
     """End the block quietly when standard output is a pipe and its reader ends, also while nothing is printed."""
     if not hasattr(signal, "SIGPIPE"):
         yield

@@ -20,7 +20,8 @@ from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.names import parse_key, parse_prefix
+from secretstore.domain.acting import Actors
+from secretstore.domain.names import parse_key
 from secretstore.domain.records import Change, Collection, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_async_engine
@@ -30,7 +31,7 @@ from secretstore.orm.reads import Page
 from secretstore.orm.translate import translated
 from secretstore.service import applying
 from secretstore.service.asynchronous import AsyncSecretMethods, AsyncSecretService
-from secretstore.service.changes import ChangeReader
+from secretstore.service.changes import EVERY_CHANGE, ChangeReader, wanted_changes
 from secretstore.service.checks import checked_seconds, checked_time, parse_page
 from secretstore.service.collecting import Collector
 from secretstore.service.data_keys import KeyServerCall
@@ -63,6 +64,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         *,
         namespace: str = "default",
         actor: str | None = None,
+        require_actor: bool = False,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
         retry_seconds: float = RETRY_SECONDS,
@@ -78,7 +80,9 @@ class AsyncSecretClient(AsyncSecretMethods):
             None if self._notifier is None else self._notifier.add,
         )
         retrying = Retrying(checked_seconds(retry_seconds))
-        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
+        self._options = ClientOptions(
+            keyring, namespace, Actors(actor, require_actor), max_value_bytes, notify, retrying, tell
+        )
         # Only where close() closes the engine, too.
         self._lender = Lender(engine.sync_engine, keeps=0 if on_close is None else KEPT_CONNECTIONS)
         self._reader = self._options.pooled_reader(self._lender)
@@ -92,7 +96,8 @@ class AsyncSecretClient(AsyncSecretMethods):
             session,
             options.keyring,
             namespace=options.namespace,
-            actor=options.actor,
+            actor=options.actors.default,
+            require_actor=options.actors.is_required,
             max_value_bytes=options.max_value_bytes,
             notify=options.notify,
             on_change=options.on_change(session.sync_session),
@@ -110,7 +115,10 @@ class AsyncSecretClient(AsyncSecretMethods):
     @property
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
-        return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
+        options = self._options
+        return AsyncKeys(
+            options.keyring, options.parsed_namespace, self._drive, actors=options.actors, let_go=self._let_go
+        )
 
     async def gc(
         self,
@@ -122,7 +130,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         """See `SecretClient.gc`."""
         collector = Collector(
             self._options.parsed_namespace,
-            self._options.actor,
+            self._options.actors,
             self._options.notify != "off",
             dry_run,
             self._options.tell,
@@ -184,23 +192,40 @@ class AsyncSecretClient(AsyncSecretMethods):
             async with AsyncSession(engine) as session, session.begin():
                 yield session
 
-    async def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
+    async def list_changes(
+        self,
+        prefix: str = "",
+        *,
+        key: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        since: datetime | None = None,
+        with_data_keys: bool = False,
+        after: int = 0,
+        limit: int = 500,
+    ) -> list[Change]:
         """See `SecretClient.list_changes`."""
-        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
+        wanted = wanted_changes(prefix, key=key, actor=actor, action=action, since=since, with_data_keys=with_data_keys)
+        reader = ChangeReader(self._options.parsed_namespace, wanted)
         page = await self._committed(lambda session: reader.read(session, after, limit))
         return list(page.changes)
 
     async def last_change_number(self) -> int:
         """See `SecretClient.last_change_number`."""
-        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(""))
+        reader = ChangeReader(self._options.parsed_namespace, EVERY_CHANGE)
         return await self._committed(reader.start)
 
     async def watch(
-        self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
+        self,
+        prefix: str = "",
+        *,
+        with_data_keys: bool = False,
+        after: int | None = None,
+        poll_seconds: float = 1.0,
     ) -> AsyncGenerator[Change, None]:
         """See `SecretClient.watch`; close it with `contextlib.aclosing` where the loop may be left early."""
         namespace = self._options.parsed_namespace
-        reader = ChangeReader(namespace, parse_prefix(prefix))
+        reader = ChangeReader(namespace, wanted_changes(prefix, with_data_keys=with_data_keys))
         async with listening_async(self.engine, namespace) as listener:
             changes = watch_async(self._read_committed, listener, reader, after=after, poll_seconds=poll_seconds)
             async with aclosing(changes):

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.acting import ANYBODY, Actors
 from secretstore.domain.key_records import DataKeyInfo, MasterKeyInfo, Reencryption
 from secretstore.domain.names import Namespace
 from secretstore.service import master_keys, rotation
@@ -39,11 +40,13 @@ class Keys:
         namespace: Namespace,
         drive: Driver,
         *,
+        actors: Actors = ANYBODY,
         let_go: Callable[[], object] = unseen,
     ) -> None:
         self.namespace = namespace
         self._keyring = keyring
         self._drive = drive
+        self._actors = actors
         self._let_go = let_go
 
     def list_master_keys(self) -> list[MasterKeyInfo]:
@@ -72,7 +75,9 @@ class Keys:
         Those that it wraps already are left out, unless `everything` is wanted, as after a rotation inside a key server.
         A data key that does not open is passed over, and told of in a `MasterKeyError` at the end.
         """
-        return self._drive(master_keys.rewrap(self._keyring, everything=everything, on_progress=on_progress))
+        return self._drive(
+            master_keys.rewrap(self._keyring, everything=everything, on_progress=on_progress, actors=self._actors)
+        )
 
     def rotate(self, *, on_progress: OnProgress = unseen) -> Reencryption:
         """Give the namespace a new data key, and re-encrypt all its values under it, current and old ones.
@@ -80,7 +85,7 @@ class Keys:
         Readers and writers go on.  Versions, times and labels stay as they are.  The data key before is retired, and
         `destroy` removes it.
         """
-        return self._drive(rotation.rotate(self._keyring, self.namespace, on_progress))
+        return self._drive(rotation.rotate(self._keyring, self.namespace, on_progress, actors=self._actors))
 
     def reencrypt(self, *, on_progress: OnProgress = unseen) -> Reencryption:
         """Re-encrypt what a rotation that was broken off, or a slow writer, has left under older data keys."""
@@ -92,7 +97,7 @@ class Keys:
 
     def destroy(self, data_key_id: str) -> None:
         """Remove a retired data key for good; raises `KeyInUseError` while any value, old or deleted ones too, needs it."""
-        self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id, self._let_go))
+        self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id, self._let_go, actors=self._actors))
 
     def shred(self, *, on_progress: OnProgress = unseen) -> int:
         """Destroy the data keys of the namespace and all its values, for good; return how many values there were.
@@ -100,7 +105,9 @@ class Keys:
         Danger: nothing brings them back but a backup of the database together with the master key.  Keys, labels and times
         stay, and reading is a `DecryptionError` that says why.  What is written afterwards gets a new data key.
         """
-        return self._drive(rotation.shred(self._keyring, self.namespace, on_progress, self._let_go))
+        return self._drive(
+            rotation.shred(self._keyring, self.namespace, on_progress, self._let_go, actors=self._actors)
+        )
 
 
 class AsyncKeys:
@@ -112,11 +119,13 @@ class AsyncKeys:
         namespace: Namespace,
         drive: AsyncDriver,
         *,
+        actors: Actors = ANYBODY,
         let_go: Callable[[], object] = unseen,
     ) -> None:
         self.namespace = namespace
         self._keyring = keyring
         self._drive = drive
+        self._actors = actors
         self._let_go = let_go
 
     async def list_master_keys(self) -> list[MasterKeyInfo]:
@@ -141,11 +150,13 @@ class AsyncKeys:
 
     async def rewrap(self, *, everything: bool = False, on_progress: OnProgress = unseen) -> int:
         """See `Keys.rewrap`."""
-        return await self._drive(master_keys.rewrap(self._keyring, everything=everything, on_progress=on_progress))
+        return await self._drive(
+            master_keys.rewrap(self._keyring, everything=everything, on_progress=on_progress, actors=self._actors)
+        )
 
     async def rotate(self, *, on_progress: OnProgress = unseen) -> Reencryption:
         """See `Keys.rotate`."""
-        return await self._drive(rotation.rotate(self._keyring, self.namespace, on_progress))
+        return await self._drive(rotation.rotate(self._keyring, self.namespace, on_progress, actors=self._actors))
 
     async def reencrypt(self, *, on_progress: OnProgress = unseen) -> Reencryption:
         """See `Keys.reencrypt`."""
@@ -157,8 +168,12 @@ class AsyncKeys:
 
     async def destroy(self, data_key_id: str) -> None:
         """See `Keys.destroy`."""
-        await self._drive(rotation.destroy(self._keyring, self.namespace, data_key_id, self._let_go))
+        await self._drive(
+            rotation.destroy(self._keyring, self.namespace, data_key_id, self._let_go, actors=self._actors)
+        )
 
     async def shred(self, *, on_progress: OnProgress = unseen) -> int:
         """See `Keys.shred`."""
-        return await self._drive(rotation.shred(self._keyring, self.namespace, on_progress, self._let_go))
+        return await self._drive(
+            rotation.shred(self._keyring, self.namespace, on_progress, self._let_go, actors=self._actors)
+        )

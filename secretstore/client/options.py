@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from secretstore.client.retrying import Retrying, Trial, Written
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.acting import Actors
 from secretstore.domain.names import Namespace, parse_namespace
 from secretstore.errors import SecretStoreError, StoreUnavailableError
 from secretstore.orm.lending import Lender
@@ -35,7 +36,7 @@ class ClientOptions:
 
     keyring: KeyRing
     namespace: str
-    actor: str | None
+    actors: Actors
     max_value_bytes: int
     notify: Notify
     retrying: Retrying
@@ -107,7 +108,8 @@ class ClientOptions:
         return SecretService(
             repository,
             keyring,
-            actor=self.actor,
+            actor=self.actors.default,
+            require_actor=self.actors.is_required,
             max_value_bytes=self.max_value_bytes,
             notify=self.notify,
             on_change=on_change,

@@ -19,13 +19,14 @@ from secretstore.client.notifying import Notifier
 from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.crypto.keyring import KeyRing
-from secretstore.domain.names import parse_key, parse_prefix
+from secretstore.domain.acting import Actors
+from secretstore.domain.names import parse_key
 from secretstore.domain.records import Change, Collection, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine
 from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
 from secretstore.orm.translate import translated
-from secretstore.service.changes import ChangeReader
+from secretstore.service.changes import EVERY_CHANGE, ChangeReader, wanted_changes
 from secretstore.service.checks import checked_seconds, checked_time, parse_page
 from secretstore.service.data_keys import KeyServerCall
 from secretstore.service.exporting import PAGE, read_page
@@ -57,6 +58,7 @@ class SecretClient(SecretMethods):
         *,
         namespace: str = "default",
         actor: str | None = None,
+        require_actor: bool = False,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
         retry_seconds: float = RETRY_SECONDS,
@@ -72,7 +74,9 @@ class SecretClient(SecretMethods):
             None if self._notifier is None else self._notifier.add,
         )
         retrying = Retrying(checked_seconds(retry_seconds))
-        self._options = ClientOptions(keyring, namespace, actor, max_value_bytes, notify, retrying, tell)
+        self._options = ClientOptions(
+            keyring, namespace, Actors(actor, require_actor), max_value_bytes, notify, retrying, tell
+        )
         # Only where close() closes the engine, too.
         self._lender = Lender(engine, keeps=0 if on_close is None else KEPT_CONNECTIONS)
         self._reader = self._options.pooled_reader(self._lender)
@@ -95,7 +99,8 @@ class SecretClient(SecretMethods):
     @property
     def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
-        return Keys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
+        options = self._options
+        return Keys(options.keyring, options.parsed_namespace, self._drive, actors=options.actors, let_go=self._let_go)
 
     def gc(
         self,
@@ -113,7 +118,7 @@ class SecretClient(SecretMethods):
 
         collector = Collector(
             self._options.parsed_namespace,
-            self._options.actor,
+            self._options.actors,
             self._options.notify != "off",
             dry_run,
             self._options.tell,
@@ -187,9 +192,25 @@ class SecretClient(SecretMethods):
         with translated(), Session(engine) as session, session.begin():
             yield session
 
-    def list_changes(self, prefix: str = "", *, after: int = 0, limit: int = 500) -> list[Change]:
-        """Return committed changes of keys that begin with `prefix`, after the one with that `seq`; see `watch`."""
-        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(prefix))
+    def list_changes(
+        self,
+        prefix: str = "",
+        *,
+        key: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        since: datetime | None = None,
+        with_data_keys: bool = False,
+        after: int = 0,
+        limit: int = 500,
+    ) -> list[Change]:
+        """Return committed changes of keys that begin with `prefix`, after the one with that `seq`; see `watch`.
+
+        Only those of one key, by one actor, of one kind, or `since` a time, which needs a time zone; and with
+        `with_data_keys` those of the data keys of the namespace, too, whose key is empty.
+        """
+        wanted = wanted_changes(prefix, key=key, actor=actor, action=action, since=since, with_data_keys=with_data_keys)
+        reader = ChangeReader(self._options.parsed_namespace, wanted)
         page = self._committed(lambda session: reader.read(session, after, limit))
         return list(page.changes)
 
@@ -198,14 +219,20 @@ class SecretClient(SecretMethods):
 
         Whoever keeps a copy asks for it first, reads then, and watches `after` it.
         """
-        reader = ChangeReader(self._options.parsed_namespace, parse_prefix(""))
+        reader = ChangeReader(self._options.parsed_namespace, EVERY_CHANGE)
         return self._committed(reader.start)
 
     def watch(
-        self, prefix: str = "", *, after: int | None = None, poll_seconds: float = 1.0
+        self,
+        prefix: str = "",
+        *,
+        with_data_keys: bool = False,
+        after: int | None = None,
+        poll_seconds: float = 1.0,
     ) -> Generator[Change, None, None]:
         """Give every committed change of keys that begin with `prefix`, for ever, each once, those of a key in order.
 
+        `with_data_keys` gives those of the data keys of the namespace, too, whose key is empty.
         Begins after the change of that `seq`, or with what comes after the first step of the loop.  Keep the `seq` of the
         last change that you have dealt with, and nothing is missed and nothing comes twice, whatever happens to this
         process, to the database, or to transactions that commit late.  Notices only make it look sooner than after
@@ -216,7 +243,7 @@ class SecretClient(SecretMethods):
         from secretstore.orm.listening import listening  # noqa: PLC0415 - ditto
 
         namespace = self._options.parsed_namespace
-        reader = ChangeReader(namespace, parse_prefix(prefix))
+        reader = ChangeReader(namespace, wanted_changes(prefix, with_data_keys=with_data_keys))
         with listening(self.engine, namespace) as listener:
             yield from watch(self._read_committed, listener, reader, after=after, poll_seconds=poll_seconds)
 

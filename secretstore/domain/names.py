@@ -1,4 +1,4 @@
-"""Which namespaces, keys, prefixes and labels are legal."""
+"""Which namespaces, keys, prefixes, labels and names of actors are legal."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,8 @@ MAX_KEY_LENGTH = 512
 MAX_LABELS = 64
 MAX_LABEL_KEY_LENGTH = 128
 MAX_LABEL_VALUE_LENGTH = 512
+MAX_ACTOR_LENGTH = 256
+MAX_REQUEST_ID_LENGTH = 128
 
 _LAST_CHARACTER = "\U0010ffff"
 _AFTER_EVERY_KEY = _LAST_CHARACTER * (MAX_KEY_LENGTH + 1)
@@ -75,6 +77,16 @@ def parse_labels(labels: Mapping[str, str] | None) -> dict[str, str] | None:
     if len(labels) > MAX_LABELS:
         raise InvalidSecretKeyError(f"{len(labels)} labels are more than {MAX_LABELS}")
     return dict(_parse_label(name, text) for name, text in labels.items())
+
+
+def parse_actor(text: object) -> str:
+    """Return `text` as the name of an actor, or raise `InvalidSecretKeyError`."""
+    return _parse_name("name of an actor", text, MAX_ACTOR_LENGTH)
+
+
+def parse_request_id(text: object) -> str:
+    """Return `text` as the id of a request, or raise `InvalidSecretKeyError`."""
+    return _parse_name("request id", text, MAX_REQUEST_ID_LENGTH)
 
 
 def _parse_label(name: object, text: object) -> tuple[str, str]:

@@ -5,6 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+# What a change of a secret can be, and of data keys.
+ACTIONS = (
+    *("set", "patch", "rollback", "restore", "import", "labels", "delete", "undelete", "destroy", "purge"),
+    *("rotate", "rewrap", "destroy_data_key", "shred"),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretInfo:
@@ -93,11 +99,12 @@ class Collection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A committed change of a secret.
+    """A committed change of a secret, or of the data keys of its namespace.
 
-    `seq` counts the changes of a namespace; of one key a later change has a higher one.  `action` is `set`, `import`,
-    `labels`, `delete`, `undelete`, `destroy` or `purge`; `version` is the version that was written or destroyed, or else
-    the last one.
+    `seq` counts the changes of a namespace; of one key a later change has a higher one.  `action` is one of `ACTIONS`;
+    `version` is the version that was written or destroyed, or else the last one.  A change of data keys has an empty key
+    and version 0.  `database_role` has logged in, and `application_name` is what its connection calls itself; both are
+    None of changes that were made before they were recorded.
     """
 
     __module__ = "secretstore"
@@ -109,3 +116,7 @@ class Change:
     action: str
     actor: str
     occurred_at: datetime
+    outcome: str = "done"
+    request_id: str | None = None
+    application_name: str | None = None
+    database_role: str | None = None

@@ -2,18 +2,38 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Executable, Result
 from sqlalchemy.orm import Session
 
-from secretstore.domain.names import Namespace, prefix_end
+from secretstore.domain.acting import Acting
+from secretstore.domain.names import Key, Namespace, prefix_end
 from secretstore.domain.records import Change
 from secretstore.orm import event_statements as statements
 from secretstore.orm.execute import execute, fetch
 
 CHANNEL = "secretstore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which changes are wanted: of keys that begin with a prefix, and whatever else is not None."""
+
+    prefix: str = ""
+    with_data_keys: bool = False
+    key: Key | None = None
+    actor: str | None = None
+    action: str | None = None
+    since: datetime | None = None
+
+    def only(self) -> dict[str, object]:
+        """Return what is to be equal, or at least that late."""
+        given = {name: getattr(self, name) for name in ("key", "actor", "action", "since")}
+        return {name: member for name, member in given.items() if member is not None}
 
 
 class EventRepository:
@@ -38,16 +58,24 @@ class EventRepository:
         """Return the number of the last change that has one, or 0."""
         return int(self._execute(statements.select_last_number()).scalar_one())
 
-    def list_after(self, seq: int, *, prefix: str, limit: int) -> list[Change]:
+    def list_after(self, seq: int, wanted: Wanted, *, limit: int) -> list[Change]:
         """Return changes after a number, in the order of their numbers."""
+        only = wanted.only()
         rows = self._execute(
-            statements.select_page_of_changes(),
+            statements.select_page_of_changes(frozenset(only if wanted.with_data_keys else {*only, "secrets"})),
             after_seq=seq,
-            prefix=prefix,
-            prefix_end=prefix_end(prefix),
+            prefix=wanted.prefix,
+            prefix_end=prefix_end(wanted.prefix),
             limit=limit,
+            **only,
         )
         return [Change(**row._asdict()) for row in rows]
+
+    def record(self, action: str, by: Acting) -> None:
+        """Record a change of the data keys of the namespace, in the transaction that makes it."""
+        self._execute(
+            statements.record_change(), event_id=uuid4(), action=action, actor=by.actor, request_id=by.request_id
+        )
 
     def is_on_standby(self) -> bool:
         """Return whether this server only follows another one, so that no change can be numbered here."""

@@ -1,11 +1,13 @@
 """Every statement on the record of changes; the rules are those of `statements`."""
 
+from dataclasses import fields
 from functools import cache
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    DateTime,
     Executable,
     ScalarSelect,
     Text,
@@ -19,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from secretstore.domain.records import Change
 from secretstore.orm.models import ChangeEvent
 from secretstore.orm.statements import constant, in_namespace, parameter
 
@@ -94,18 +97,38 @@ def select_last_number() -> Executable:
 
 
 @cache
-def select_page_of_changes() -> Executable:
-    """Changes after a number, in the order of their numbers."""
+def select_page_of_changes(only: frozenset[str]) -> Executable:
+    """Changes after a number, in the order of their numbers; only those of `secrets`, of one `key`, and so on."""
+    conditions = {
+        "secrets": _EVENT.key > constant(""),
+        "since": _EVENT.occurred_at >= parameter("since", DateTime(timezone=True)),
+        **{name: _EVENT[name] == parameter(name, Text) for name in ("key", "actor", "action")},
+    }
     return (
-        select(*(_EVENT[name] for name in ("seq", "namespace", "key", "version", "action", "actor", "occurred_at")))
+        select(*(_EVENT[one.name] for one in fields(Change)))
         .where(
             in_namespace(ChangeEvent),
             _EVENT.seq > parameter("after_seq", BigInteger),
             and_(_EVENT.key >= parameter("prefix", Text), _EVENT.key < parameter("prefix_end", Text)),
+            *(conditions[name] for name in sorted(only)),
         )
         .order_by(_EVENT.seq)
         .limit(parameter("limit", BigInteger))
     )
+
+
+@cache
+def record_change() -> Executable:
+    """Record a change of the data keys of a namespace."""
+    row = {
+        **{name: parameter(name, Text) for name in ("namespace", "action", "request_id")},
+        "id": parameter("event_id", Uuid),
+        "key": constant(""),
+        "version": constant(0),
+        "actor": func.coalesce(parameter("actor", Text), func.current_user()),
+        "occurred_at": func.clock_timestamp(),
+    }
+    return insert(ChangeEvent).values(row)
 
 
 @cache

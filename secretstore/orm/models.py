@@ -36,6 +36,9 @@ NameInKey = Annotated[str, mapped_column(Text(collation="C"), primary_key=True)]
 KeyIdInJson = Annotated[str | None, mapped_column(Text(collation="C"))]
 Moment = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
 LaterMoment = Annotated[datetime | None, mapped_column(DateTime(timezone=True))]
+# PostgreSQL says so itself, whoever writes the row; the role is the one that has logged in.
+_APPLICATION_NAME = text("current_setting('application_name'::text)")
+_DATABASE_ROLE = text("SESSION_USER")
 Labels = Annotated[dict[str, str], mapped_column(JSONB, server_default=text("'{}'::jsonb"))]
 
 
@@ -180,7 +183,7 @@ class ChangeEvent(Base):
     """One change, recorded in the change's own transaction; `seq` stays null until some time after its commit.
 
     `occurred_at` is the moment of the change, which the rows that it changed have too; of one key, a later change has a
-    later one.
+    later one.  A change of data keys has an empty key and version 0.
     """
 
     __tablename__ = "change_event"
@@ -197,4 +200,8 @@ class ChangeEvent(Base):
     action: Mapped[str] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(Text)
     occurred_at: Mapped[Moment]
+    outcome: Mapped[str] = mapped_column(Text, server_default=text("'done'::text"))
+    request_id: Mapped[str | None] = mapped_column(Text)
+    application_name: Mapped[str | None] = mapped_column(Text, server_default=_APPLICATION_NAME)
+    database_role: Mapped[str | None] = mapped_column(Text, server_default=_DATABASE_ROLE)
     seq: Mapped[int | None] = mapped_column(BigInteger)

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Executable, Result, Row
 from sqlalchemy.orm import Session
 
+from secretstore.domain.acting import Acting
 from secretstore.domain.names import Key, Namespace, parse_namespace
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.orm import statements, write_statements
@@ -203,7 +204,8 @@ class SecretRepository(SecretReads):
         moment: datetime,
         keeps_labels: bool,
         was_deleted: bool | None,
-        actor: str | None,
+        by: Acting,
+        action: str = "set",
         is_locked: bool = False,
         times: Sequence[Times] | None = None,
     ) -> list[SecretInfo]:
@@ -223,7 +225,9 @@ class SecretRepository(SecretReads):
             "event_ids": list(event_ids.values()),
             "keeps_labels": keeps_labels,
             "was_deleted": was_deleted,
-            "actor": actor,
+            "action": action,
+            "actor": by.actor,
+            "request_id": by.request_id,
             "moment": moment,
         }
         if times is None:
@@ -243,23 +247,23 @@ class SecretRepository(SecretReads):
         heads = {row.key: _locked_head(row) for row in rows}
         return LockedHeads(heads, max(row.moment for row in rows))
 
-    def delete(self, keys: Sequence[Key], *, moment: datetime, actor: str | None) -> None:
+    def delete(self, keys: Sequence[Key], *, moment: datetime, by: Acting) -> None:
         """Mark locked secrets as deleted."""
-        self._change(write_statements.delete_secrets(), keys, moment=moment, actor=actor)
+        self._change(write_statements.delete_secrets(), keys, moment=moment, by=by)
 
-    def undelete(self, key: Key, *, moment: datetime, actor: str | None) -> SecretInfo:
+    def undelete(self, key: Key, *, moment: datetime, by: Acting) -> SecretInfo:
         """Take the mark from a locked secret."""
-        return self._change(write_statements.undelete_secrets(), [key], moment=moment, actor=actor)[0]
+        return self._change(write_statements.undelete_secrets(), [key], moment=moment, by=by)[0]
 
-    def set_labels(self, key: Key, labels: Mapping[str, str], *, moment: datetime, actor: str | None) -> SecretInfo:
+    def set_labels(self, key: Key, labels: Mapping[str, str], *, moment: datetime, by: Acting) -> SecretInfo:
         """Give a locked secret other labels."""
-        return self._change(write_statements.set_labels(), [key], moment=moment, actor=actor, labels=labels)[0]
+        return self._change(write_statements.set_labels(), [key], moment=moment, by=by, labels=labels)[0]
 
-    def purge(self, keys: Sequence[Key], *, moment: datetime, actor: str | None) -> None:
+    def purge(self, keys: Sequence[Key], *, moment: datetime, by: Acting) -> None:
         """Leave nothing of locked secrets but the numbers of their last versions."""
-        self._change(write_statements.purge_secrets(), keys, moment=moment, actor=actor)
+        self._change(write_statements.purge_secrets(), keys, moment=moment, by=by)
 
-    def destroy(self, key: Key, versions: Sequence[int], *, moment: datetime, actor: str | None) -> list[int]:
+    def destroy(self, key: Key, versions: Sequence[int], *, moment: datetime, by: Acting) -> list[int]:
         """Remove the envelopes of some versions of a locked secret, and return which were still there."""
         event_ids = {version: uuid4() for version in versions}
         rows = self._execute(
@@ -268,7 +272,8 @@ class SecretRepository(SecretReads):
             versions=list(event_ids),
             event_ids=list(event_ids.values()),
             moment=moment,
-            actor=actor,
+            actor=by.actor,
+            request_id=by.request_id,
         )
         destroyed: list[int] = sorted(rows.scalars())
         if destroyed:
@@ -304,9 +309,16 @@ class SecretRepository(SecretReads):
         moment: datetime = self._execute(write_statements.select_now()).scalar_one()
         return moment
 
-    def _change(self, statement: Executable, keys: Sequence[Key], **parameters: object) -> list[SecretInfo]:
+    def _change(self, statement: Executable, keys: Sequence[Key], by: Acting, **parameters: object) -> list[SecretInfo]:
         event_ids = {key: uuid4() for key in keys}
-        rows = self._execute(statement, keys=list(event_ids), event_ids=list(event_ids.values()), **parameters)
+        rows = self._execute(
+            statement,
+            keys=list(event_ids),
+            event_ids=list(event_ids.values()),
+            actor=by.actor,
+            request_id=by.request_id,
+            **parameters,
+        )
         infos = [info_of(row) for row in rows]
         if infos:
             self.last_event_id = event_ids[Key(infos[0].key)]

@@ -86,7 +86,7 @@ def _write(rows: NamedFromClause, *, with_times: bool) -> Executable:
     head = _write_heads(rows, with_times=with_times)
     history = _copy_to_history(head)
     # Rows of their own, so that nobody takes the array of envelopes apart a second time.
-    events = _record_changes(head, rows_of(key=Text, event_id=Uuid), "import" if with_times else "set")
+    events = _record_changes(head, rows_of(key=Text, event_id=Uuid), parameter("action", Text))
     return select(*(head.c[info.name] for info in INFO)).add_cte(history, events)
 
 
@@ -143,16 +143,21 @@ def _copy_to_history(head: CTE) -> CTE:
     return insert(SecretVersion).from_select(list(copied), select(*copied.values())).cte("history")
 
 
-def _record_changes(changed: CTE, rows: NamedFromClause, action: str) -> CTE:
-    recorded = {
-        **{name: changed.c[name] for name in ("namespace", "key", "version")},
-        "id": rows.c.event_id,
-        "action": constant(action),
-        "actor": _actor(),
-        "occurred_at": _moment(),
-    }
+def _record_changes(changed: CTE, rows: NamedFromClause, action: ColumnElement[str]) -> CTE:
+    recorded = _recorded(changed, rows.c.event_id, action)
     events = select(*recorded.values()).join_from(changed, rows, changed.c.key == rows.c.key)
     return insert(ChangeEvent).from_select(list(recorded), events).cte("event")
+
+
+def _recorded(changed: CTE, event_id: ColumnElement[Any], action: ColumnElement[str]) -> dict[str, ColumnElement[Any]]:
+    return {
+        **{name: changed.c[name] for name in ("namespace", "key", "version")},
+        "id": event_id,
+        "action": action,
+        "actor": _actor(),
+        "request_id": parameter("request_id", Text),
+        "occurred_at": _moment(),
+    }
 
 
 @cache
@@ -268,13 +273,7 @@ def destroy_versions() -> Executable:
         )
         .cte("head")
     )
-    recorded = {
-        **{name: gone.c[name] for name in ("namespace", "key", "version")},
-        "id": gone.c.event_id,
-        "action": constant("destroy"),
-        "actor": _actor(),
-        "occurred_at": _moment(),
-    }
+    recorded = _recorded(gone, gone.c.event_id, constant("destroy"))
     events = insert(ChangeEvent).from_select(list(recorded), select(*recorded.values())).cte("event")
     return select(gone.c.version).add_cte(head, events)
 
@@ -292,7 +291,7 @@ def _changed_heads(action: str, **changes: Any) -> tuple[CTE, CTE]:  # ditto
         .returning(*INFO)
         .cte("head")
     )
-    return head, _record_changes(head, rows_of(key=Text, event_id=Uuid), action)
+    return head, _record_changes(head, rows_of(key=Text, event_id=Uuid), constant(action))
 
 
 @cache

@@ -53,10 +53,12 @@ def import_secrets(
     on_progress: OnProgress,
 ) -> Differences:
     """Make secrets be as given; with `prune` the others with that prefix are deleted."""
+    if not dry_run:
+        service._acting()
     others: Iterable[Key] = () if prune is None else _Keys(service, parse_prefix(prune))
     total = len(given) if prune is None else sum(1 for _ in _side_by_side(given, others))
     wanted = _side_by_side(given, others)
-    return _apply(service, wanted, total, deletes=True, dry_run=dry_run, on_progress=on_progress)
+    return _apply(service, wanted, total, action="import", deletes=True, dry_run=dry_run, on_progress=on_progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ def restore(
 ) -> Restoration:
     """Make the secrets with a prefix be as they were at a moment; with `prune` those that were not there are deleted."""
     checked_time(moment, name="the moment")
+    if not dry_run:
+        service._acting()
     now, past = service._repository.now(), PastRepository(service._repository.session, service._namespace, moment)
     gone: list[Key] = []
     expired: list[Key] = []
@@ -99,7 +103,9 @@ def restore(
     left_out = {*gone, *expired}
     others = [Key(key) for key in service.list_secret_keys(prefix) if key not in left_out]
     rows, total = _side_by_side(sorted(wanted.items(), key=_KEY), others), len(wanted.keys() | set(others))
-    differences = _apply(service, rows, total, deletes=prune, dry_run=dry_run, on_progress=on_progress)
+    differences = _apply(
+        service, rows, total, action="restore", deletes=prune, dry_run=dry_run, on_progress=on_progress
+    )
     return Restoration(differences=tuple(differences), gone=tuple(gone), expired=tuple(expired))
 
 
@@ -117,6 +123,7 @@ def _apply(
     wanted: Iterator[tuple[Key, NewValue | None]],
     total: int,
     *,
+    action: str,
     deletes: bool,
     dry_run: bool,
     on_progress: OnProgress,
@@ -127,7 +134,7 @@ def _apply(
     while page := dict(islice(wanted, _PAGE)):
         decisions = _decide(service, page, now, deletes=deletes)
         if not dry_run:
-            _carry_out(service, decisions)
+            _carry_out(service, decisions, action)
         for decision in decisions:
             differences.add(decision.difference)
         on_progress(len(differences), total)
@@ -169,7 +176,7 @@ def _as_text(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _carry_out(service: SecretService, decisions: Sequence[_Decision]) -> None:
+def _carry_out(service: SecretService, decisions: Sequence[_Decision], action: str) -> None:
     differing = [one.difference.key for one in decisions if one.difference.kind not in {"unchanged", "extra"}]
     if differing:
         # All at once, because the kinds follow one another below, and none may wait for an earlier key later.
@@ -180,7 +187,8 @@ def _carry_out(service: SecretService, decisions: Sequence[_Decision]) -> None:
         if decision.new is not None and decision.difference.kind in {"added", "changed"}
     }
     for says_labels in (True, False):
-        service._write({key: new for key, new in to_write.items() if (new.labels is not None) is says_labels})
+        alike = {key: new for key, new in to_write.items() if (new.labels is not None) is says_labels}
+        service._write(alike, action=action)
     for decision in decisions:
         if decision.difference.kind == "labels" and decision.new is not None:
             service.set_labels(decision.difference.key, decision.new.labels or {})

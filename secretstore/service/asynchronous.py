@@ -306,6 +306,7 @@ class AsyncSecretService(AsyncSecretMethods):
         *,
         namespace: str = "default",
         actor: str | None = None,
+        require_actor: bool = False,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
         on_change: OnChange | None = None,
@@ -314,7 +315,13 @@ class AsyncSecretService(AsyncSecretMethods):
         repository = SecretRepository(session.sync_session, namespace=namespace)
         patient = PatientKeyRing(keyring)
         self._service = SecretService(
-            repository, patient, actor=actor, max_value_bytes=max_value_bytes, notify=notify, on_change=on_change
+            repository,
+            patient,
+            actor=actor,
+            require_actor=require_actor,
+            max_value_bytes=max_value_bytes,
+            notify=notify,
+            on_change=on_change,
         )
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,14 +1,40 @@
 """Reads the record of changes in an order that misses nothing; see decision 8."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from secretstore.domain.names import Namespace
-from secretstore.domain.records import Change
-from secretstore.orm.event_repository import EventRepository
+from secretstore.domain.names import Namespace, parse_actor, parse_key, parse_prefix
+from secretstore.domain.records import ACTIONS, Change
+from secretstore.orm.event_repository import EventRepository, Wanted
+from secretstore.service.checks import checked_time
+
+EVERY_CHANGE = Wanted(with_data_keys=True)
 
 _NUMBERED_AT_ONCE = 1000
+
+
+def wanted_changes(
+    prefix: str,
+    *,
+    with_data_keys: bool,
+    key: str | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    since: datetime | None = None,
+) -> Wanted:
+    """Return which changes are wanted, once all of it is found to be legal."""
+    if action is not None and action not in ACTIONS:
+        raise ValueError(f"no change is {action!r}; it is one of {', '.join(ACTIONS)}")
+    return Wanted(
+        prefix=parse_prefix(prefix),
+        with_data_keys=with_data_keys,
+        key=None if key is None else parse_key(key),
+        actor=None if actor is None else parse_actor(actor),
+        action=action,
+        since=None if since is None else checked_time(since, name="since"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +48,10 @@ class ChangePage:
 
 @dataclass(frozen=True, slots=True)
 class ChangeReader:
-    """Reads the changes of the keys that begin with a prefix, in transactions that are `READ COMMITTED`."""
+    """Reads the changes that are wanted, in transactions that are `READ COMMITTED`."""
 
     namespace: Namespace
-    prefix: str
+    wanted: Wanted
 
     def start(self, session: Session) -> int:
         """Return the number of the last change until now."""
@@ -38,7 +64,7 @@ class ChangeReader:
         events = EventRepository(session, self.namespace)
         _number_all(events)
         last = events.last_number()
-        changes = events.list_after(after, prefix=self.prefix, limit=limit)
+        changes = events.list_after(after, self.wanted, limit=limit)
         is_last = len(changes) < limit
         # Changes of other keys are behind too, so that nobody looks at them again.
         seen = [after, *(change.seq for change in changes), *([last] if is_last else [])]

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from secretstore.domain.acting import Actors
 from secretstore.domain.names import Key, Namespace
 from secretstore.domain.records import Collection
 from secretstore.orm.event_repository import EventRepository
@@ -21,7 +22,7 @@ class Collector:
     """Whose secrets to collect, and how."""
 
     namespace: Namespace
-    actor: str | None
+    actors: Actors
     notifies: bool
     dry_run: bool
     tell: OnChange | None = None
@@ -30,6 +31,8 @@ class Collector:
         """Purge what was deleted or expired before so long, and prune, a page in each transaction."""
         if deleted_for < timedelta():
             raise ValueError("secrets are collected after some time, which is not negative")
+        if not self.dry_run:
+            self.actors.acting()
         now: datetime = yield InTransaction(lambda session: self._secrets(session).now())
         before = now - deleted_for
         purged = yield from self._pages(lambda session, after: self._purge(session, before, after), on_progress)
@@ -59,7 +62,7 @@ class Collector:
         still = set(secrets.list_to_purge(before=before, after=after, limit=_PAGE))
         wanted = [key for key in keys if key in still]
         if locked is not None and wanted:
-            secrets.purge(wanted, moment=locked.moment, actor=self.actor)
+            secrets.purge(wanted, moment=locked.moment, by=self.actors.acting())
             self._tell(session, wanted)
         return _Page(len(wanted), last)
 

@@ -53,6 +53,8 @@ def import_secrets(service: SecretService, secrets: Iterable[Incoming], *, dry_r
 
     With `dry_run` nothing is sent but a question.  Raises `DecryptionError` where a value that is here does not open.
     """
+    if not dry_run:
+        service._acting()
     given = {secret.key: secret for secret in secrets}
     outcomes: dict[Key, Outcome] = {}
     for _ in range(_GOES):
@@ -106,7 +108,8 @@ def _write(service: SecretService, secrets: Mapping[Key, Incoming]) -> set[str]:
         moment=heads.moment,
         keeps_labels=True,
         was_deleted=None,
-        actor=service._actor,
+        by=service._acting(),
+        action="import",
         times=[secret.times for secret in secrets.values()],
     )
     service._prune(heads, infos)

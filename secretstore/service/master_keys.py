@@ -1,15 +1,17 @@
 """What depends on master keys, and the change from one to another; values are not touched."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy.orm import Session
 
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.acting import ANYBODY, Acting, Actors
 from secretstore.domain.key_records import DataKeyInfo, MasterKeyInfo, StoredDataKey
 from secretstore.domain.names import parse_namespace
 from secretstore.errors import DecryptionError, KeyInUseError, MasterKeyError
+from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.key_repository import (
     DataKeyRepository,
     MasterKeyUse,
@@ -33,11 +35,12 @@ class _Rewrapped:
     problem: str = ""
 
 
-def rewrap(keyring: KeyRing, *, everything: bool, on_progress: OnProgress) -> Flow[int]:
+def rewrap(keyring: KeyRing, *, everything: bool, on_progress: OnProgress, actors: Actors = ANYBODY) -> Flow[int]:
     """Wrap data keys by the first master key: those that another one wraps, or all; return how many were changed.
 
     A data key that does not open is passed over, and told of in a `MasterKeyError` at the end.
     """
+    by = actors.acting()
     not_under = None if everything else keyring.master_keys[0].id
     uses: list[MasterKeyUse] = yield InTransaction(list_master_key_uses)
     total = sum(use.data_keys for use in uses if use.id != not_under)
@@ -46,7 +49,7 @@ def rewrap(keyring: KeyRing, *, everything: bool, on_progress: OnProgress) -> Fl
         yield InTransaction(partial(list_data_keys_to_rewrap, not_under=not_under, after=after, limit=PAGE))
     ):
         rewrapped: list[_Rewrapped] = yield Outside(partial(_rewrap_page, keyring, page))
-        changed += yield InTransaction(partial(_update, rewrapped))
+        changed += yield InTransaction(partial(_update, rewrapped, by))
         problems += [one.problem for one in rewrapped if one.problem]
         after, seen = (page[-1].place.namespace, page[-1].place.data_key_id), seen + len(page)
         on_progress(min(seen, total), total)
@@ -119,14 +122,18 @@ def _rewrap_one(keyring: KeyRing, stored: StoredDataKey) -> _Rewrapped:
         return _Rewrapped(stored, None, str(error))
 
 
-def _update(rewrapped: Iterable[_Rewrapped], session: Session) -> int:
-    changed = 0
-    for one in rewrapped:
-        if one.wrapped is not None:
-            place = one.stored.place
-            repository = DataKeyRepository(session, parse_namespace(place.namespace))
-            changed += repository.update_wrapped(place.data_key_id, one.stored.wrapped, one.wrapped)
-    return changed
+def _update(rewrapped: Iterable[_Rewrapped], by: Acting, session: Session) -> int:
+    changed = [one.stored.place.namespace for one in rewrapped if _update_one(one.stored, one.wrapped, session)]
+    for namespace in sorted(set(changed)):
+        EventRepository(session, parse_namespace(namespace)).record("rewrap", by)
+    return len(changed)
+
+
+def _update_one(stored: StoredDataKey, wrapped: Mapping[str, object] | None, session: Session) -> bool:
+    if wrapped is None:
+        return False
+    repository = DataKeyRepository(session, parse_namespace(stored.place.namespace))
+    return repository.update_wrapped(stored.place.data_key_id, stored.wrapped, wrapped)
 
 
 def _named(uses: Sequence[MasterKeyUse]) -> str:

@@ -10,7 +10,7 @@ from secretstore.errors import PermissionDeniedError
 from secretstore.orm.event_repository import EventRepository
 from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.orm.repository import SecretRepository
-from secretstore.service.changes import ChangeReader
+from secretstore.service.changes import EVERY_CHANGE, ChangeReader
 
 _PAGE = 500
 # Whoever is further behind lets go of everything instead of reading on.
@@ -53,7 +53,7 @@ def read_news(session: Session, namespace: str, mark: Mark | None) -> News:
     SecretRepository(session, namespace=namespace).find_value_to_keep(_NO_KEY)
     data_key_ids = frozenset(DataKeyRepository(session, name).list_ids())
     try:
-        return _read(session, ChangeReader(name, ""), mark, data_key_ids)
+        return _read(session, ChangeReader(name, EVERY_CHANGE), mark, data_key_ids)
     except PermissionDeniedError:
         pass
     raise RecordClosedError

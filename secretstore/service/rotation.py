@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from secretstore.crypto.aead import Aead
 from secretstore.crypto.envelope import Envelope, ValuePlace, open_value, seal_value, shredded
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.acting import ANYBODY, Actors
 from secretstore.domain.key_records import DataKeyInfo, Reencryption, StoredDataKey
 from secretstore.domain.names import Namespace
 from secretstore.domain.protocols import DataKeyPlace
@@ -42,14 +43,22 @@ _BEFORE_EVERYTHING = ("", 0)
 _SHOWN_EXAMPLES = 10
 
 
-def rotate(keyring: KeyRing, namespace: Namespace, on_progress: OnProgress) -> Flow[Reencryption]:
+def rotate(
+    keyring: KeyRing, namespace: Namespace, on_progress: OnProgress, *, actors: Actors = ANYBODY
+) -> Flow[Reencryption]:
     """Give a namespace a new data key, and re-encrypt all its values under it."""
+    by = actors.acting()
     before: DataKeysOfNamespace = yield InTransaction(lambda s: DataKeyRepository(s, namespace).list_stored())
     if before.active is not None:
         # A ring with other bytes under the same id would make a data key that nobody else can open.
         yield from _opened(keyring, before.active)
     new = yield Outside(partial(keyring.new_data_key, namespace))
-    yield InTransaction(lambda session: DataKeyRepository(session, namespace).replace_active(new.id, new.wrapped))
+
+    def replace(session: Session) -> None:
+        DataKeyRepository(session, namespace).replace_active(new.id, new.wrapped)
+        EventRepository(session, namespace).record("rotate", by)
+
+    yield InTransaction(replace)
     return (yield from reencrypt(keyring, namespace, on_progress))
 
 
@@ -94,13 +103,20 @@ def count_to_reencrypt(namespace: Namespace, *, with_active: bool) -> Flow[int]:
 
 
 def destroy(
-    keyring: KeyRing, namespace: Namespace, data_key_id: str, let_go: Callable[[], object] = lambda: None
+    keyring: KeyRing,
+    namespace: Namespace,
+    data_key_id: str,
+    let_go: Callable[[], object] = lambda: None,
+    *,
+    actors: Actors = ANYBODY,
 ) -> Flow[None]:
     """Remove a retired data key; raises `KeyInUseError` while any value, old or deleted ones too, needs it."""
+    by = actors.acting()
 
     def remove(session: Session) -> str | None:
         kept = DataKeyRepository(session, namespace).destroy(data_key_id)
         if kept is None:
+            EventRepository(session, namespace).record("destroy_data_key", by)
             _tell_of_everything(session, namespace)
         return kept
 
@@ -113,16 +129,23 @@ def destroy(
 
 
 def shred(
-    keyring: KeyRing, namespace: Namespace, on_progress: OnProgress, let_go: Callable[[], object] = lambda: None
+    keyring: KeyRing,
+    namespace: Namespace,
+    on_progress: OnProgress,
+    let_go: Callable[[], object] = lambda: None,
+    *,
+    actors: Actors = ANYBODY,
 ) -> Flow[int]:
     """Destroy the data keys of a namespace, and then what they sealed; return how many values were taken away.
 
     The values are lost with the first step.  The others see to it that nothing is left for a process that has the data
     key in its memory.
     """
+    by = actors.acting()
 
     def take_away(session: Session) -> list[str]:
         ids = DataKeyRepository(session, namespace).shred(shredded())
+        EventRepository(session, namespace).record("shred", by)
         _tell_of_everything(session, namespace)
         return ids
 

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from secretstore.crypto.aead import Aead
 from secretstore.crypto.envelope import ValuePlace, seal_value
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.acting import Actors
 from secretstore.domain.names import Key, parse_key, parse_keys, parse_labels, parse_prefix
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.errors import (
@@ -72,6 +73,7 @@ class SecretService(SecretReader):
         keyring: KeyRing | PatientKeyRing,
         *,
         actor: str | None = None,
+        require_actor: bool = False,
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
         on_change: OnChange | None = None,
@@ -83,7 +85,8 @@ class SecretService(SecretReader):
         super().__init__(repository, repository.namespace, self._sealing)
         self._repository = repository
         self._events = EventRepository(repository.session, repository.namespace)
-        self._actor = actor
+        # Asked before anything is sent.
+        self._acting = Actors(actor, require_actor).acting
         self._max_value_bytes = max_value_bytes
         self._notify = notify
         self._on_change = on_change
@@ -135,7 +138,8 @@ class SecretService(SecretReader):
         changes = from_json_as(self._to_json(wanted, patch), None, name=wanted)
         head, _ = self._lock_live(wanted, checked_version(expected_version))
         patched = merge_patch(self.get_secret_or_raise(wanted), changes)
-        return self._write({wanted: NewValue(self._to_json(wanted, patched), None, head.expires_at)})[key]
+        new = NewValue(self._to_json(wanted, patched), None, head.expires_at)
+        return self._write({wanted: new}, action="patch")[key]
 
     def rollback_secret(self, key: str, to_version: int) -> SecretInfo:
         """Write the value of an older version as the next version; labels and expiry stay as they are.
@@ -147,7 +151,7 @@ class SecretService(SecretReader):
         opened = self._open_one(wanted, version)
         if opened is None:
             raise SecretNotFoundError(self._namespace, key, version)
-        return self._write({wanted: NewValue(opened.text, None, head.expires_at)})[key]
+        return self._write({wanted: NewValue(opened.text, None, head.expires_at)}, action="rollback")[key]
 
     def delete_secret(self, key: str) -> bool:
         """Delete a secret, which can be undone; return whether there was one."""
@@ -165,7 +169,7 @@ class SecretService(SecretReader):
         wanted = parse_key(key)
         head, locked = self._lock(wanted)
         if head.can_be_undeleted:
-            info = self._repository.undelete(wanted, moment=locked.moment, actor=self._actor)
+            info = self._repository.undelete(wanted, moment=locked.moment, by=self._acting())
             self._tell([wanted], head.version)
             return info
         found = self._repository.find_info(wanted)
@@ -208,8 +212,8 @@ class SecretService(SecretReader):
         if missing is not None:
             raise SecretNotFoundError(self._namespace, key, missing)
         if head.version in numbers and not head.is_deleted:
-            self._repository.delete([wanted], moment=locked.moment, actor=self._actor)
-        destroyed = self._repository.destroy(wanted, numbers, moment=locked.moment, actor=self._actor)
+            self._repository.delete([wanted], moment=locked.moment, by=self._acting())
+        destroyed = self._repository.destroy(wanted, numbers, moment=locked.moment, by=self._acting())
         if destroyed:
             self._tell([wanted], head.version)
         return len(destroyed)
@@ -220,10 +224,11 @@ class SecretService(SecretReader):
         The numbers of its versions never come back, and the record of changes stays.
         """
         wanted = parse_key(key)
+        by = self._acting()
         locked = self._repository.lock([wanted])
         if locked is None or not self._repository.list_versions(wanted):
             return False
-        self._repository.purge([wanted], moment=locked.moment, actor=self._actor)
+        self._repository.purge([wanted], moment=locked.moment, by=by)
         self._tell([wanted], locked.by_key[wanted].version)
         return True
 
@@ -275,6 +280,7 @@ class SecretService(SecretReader):
         each time in the transaction of the write that makes them too many.  Raises `SecretNotFoundError` where there is
         no such secret.
         """
+        self._acting()
         limit = checked_limit(max_versions)
         if key is None:
             self._repository.limit_namespace(limit)
@@ -285,11 +291,14 @@ class SecretService(SecretReader):
         self, key: Key, change: Callable[[Mapping[str, str]], Mapping[str, str]], expected_version: int | None
     ) -> SecretInfo:
         head, moment = self._lock_live(key, expected_version)
-        info = self._repository.set_labels(key, change(head.labels), moment=moment, actor=self._actor)
+        info = self._repository.set_labels(key, change(head.labels), moment=moment, by=self._acting())
         self._tell([key], head.version)
         return info
 
-    def _write(self, values: Mapping[Key, NewValue], *, expected_version: int | None = None) -> dict[str, SecretInfo]:
+    def _write(
+        self, values: Mapping[Key, NewValue], *, action: str = "set", expected_version: int | None = None
+    ) -> dict[str, SecretInfo]:
+        by = self._acting()
         left, written = sorted(values), dict[str, SecretInfo]()
         if not left:
             return written
@@ -301,7 +310,8 @@ class SecretService(SecretReader):
                 moment=heads.moment,
                 keeps_labels=any(values[key].labels is None for key in left),
                 was_deleted=None if seen is None else seen.is_deleted,
-                actor=self._actor,
+                by=by,
+                action=action,
                 is_locked=go > 0,
             )
             self._prune(heads, infos)
@@ -358,12 +368,14 @@ class SecretService(SecretReader):
         return head
 
     def _lock(self, key: Key) -> tuple[LockedHead, LockedHeads]:
+        self._acting()
         locked = self._repository.lock([key])
         if locked is None:
             raise SecretNotFoundError(self._namespace, key)
         return locked.by_key[key], locked
 
     def _lock_live(self, key: Key, expected_version: int | None = None) -> tuple[LockedHead, datetime]:
+        self._acting()
         locked = self._repository.lock([key])
         head = None if locked is None else locked.by_key[key]
         live_version = 0 if head is None else head.live_version
@@ -374,10 +386,11 @@ class SecretService(SecretReader):
         return head, locked.moment
 
     def _delete(self, keys: list[Key]) -> int:
+        by = self._acting()
         locked = self._repository.lock(keys)
         live = [] if locked is None else [key for key, head in locked.by_key.items() if head.is_live]
         if locked is not None and live:
-            self._repository.delete(live, moment=locked.moment, actor=self._actor)
+            self._repository.delete(live, moment=locked.moment, by=by)
             self._tell(live, locked.by_key[live[0]].version)
         return len(live)
 

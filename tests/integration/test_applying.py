@@ -116,8 +116,8 @@ def test_an_import_makes_secrets_be_as_given(client: Face, raw: psycopg.Connecti
         ("same", "unchanged", {"a": 1, "b": 2}, {"a": 1, "b": 2}),
     ]
     assert sorted(change[:3] for change in told(raw)[before:]) == [
-        ("added", 1, "set"),
-        ("changed", 2, "set"),
+        ("added", 1, "import"),
+        ("changed", 2, "import"),
         ("labels", 1, "labels"),
     ]
     infos = {info.key: (info.version, dict(info.labels), info.expires_at) for info in client.list_secrets()}

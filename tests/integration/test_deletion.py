@@ -306,7 +306,7 @@ def test_every_kind_of_change_is_recorded_once(face: Face, raw: psycopg.Connecti
     face.commit()
 
     expected = [
-        *((1, "set"), (1, "labels"), (2, "set"), (3, "set"), (3, "delete"), (3, "undelete")),
+        *((1, "set"), (1, "labels"), (2, "patch"), (3, "rollback"), (3, "delete"), (3, "undelete")),
         *((1, "destroy"), (2, "destroy"), (3, "purge")),
     ]
     actors = [0, 1, 2, 3, 4, 5, 6, 6, 7]

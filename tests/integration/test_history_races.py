@@ -332,7 +332,7 @@ def test_a_destroy_that_waits_for_a_rollback_destroys_the_old_version_only(race:
     )
     assert (rolled_back.version, destroyed) == (3, 1)
     assert _values(race, 3) == [None, "second", "first"]
-    assert race.actions() == ["set 1", "set 2", "set 3", "destroy 1"]
+    assert race.actions() == ["set 1", "set 2", "rollback 3", "destroy 1"]
 
 
 def test_a_destroy_of_the_last_version_that_waits_for_a_set_leaves_the_secret(race: Race) -> None:

@@ -47,7 +47,7 @@ def test_an_upgrade_makes_the_tables_of_the_newest_revision(empty: Engine, onloo
     migrate.upgrade(empty)
 
     assert tables(onlooker) == OUR_TABLES | VERSION_TABLE
-    assert migrate.current(empty) == migrate.head() == "secretstore_0003"
+    assert migrate.current(empty) == migrate.head() == "secretstore_0004"
     migrate.check(empty)
 
 
@@ -260,7 +260,7 @@ def test_the_printed_upgrade_makes_the_same_tables(
     assert onlooker.execute("SELECT version_num FROM secretstore.alembic_version").fetchall() == [(migrate.head(),)]
 
 
-@pytest.mark.parametrize("start", ["head", "secretstore_0003"])
+@pytest.mark.parametrize("start", ["head", "secretstore_0004"])
 def test_the_printed_downgrade_drops_the_tables(engine: Engine, raw: psycopg.Connection, start: str) -> None:
     """The printed statements of a downgrade leave none of our tables and no revision."""
     raw.execute(migrate.sql(f"{start}:base").encode())

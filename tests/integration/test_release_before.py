@@ -17,6 +17,7 @@ from tests.support.catalogue import catalogue
 DATA = Path(__file__).parent.parent / "data"
 REVISION = "secretstore_0002"
 OTHER_TABLES = ("data_key", "data_key_use", "change_event")
+NEW = "ARRAY['max_versions', 'outcome', 'request_id', 'application_name', 'database_role']"
 TABLES = ("secret_store", "secret_version", *OTHER_TABLES)
 TICK = timedelta(microseconds=1)
 
@@ -73,7 +74,7 @@ class Old:
         return {table: self._rows_of(table) for table in TABLES}
 
     def _rows_of(self, table: str) -> list[dict[str, object]]:
-        rows = f"SELECT to_jsonb(r) - 'max_versions' FROM secretstore.{table} AS r ORDER BY r.namespace, to_jsonb(r) - 'value'"
+        rows = f"SELECT to_jsonb(r) - {NEW} FROM secretstore.{table} AS r ORDER BY r.namespace, to_jsonb(r) - 'value'"
         return [row for (row,) in self.raw.execute(rows.encode())]
 
 

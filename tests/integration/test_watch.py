@@ -26,7 +26,7 @@ from secretstore.client import watching
 from secretstore.domain.names import Namespace
 from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 from secretstore.orm.engines import make_engine
-from secretstore.orm.event_repository import EventRepository
+from secretstore.orm.event_repository import EventRepository, Wanted
 from secretstore.service.changes import ChangeReader
 from tests.support.faces import async_engine
 from tests.support.threads import in_thread, number, run_together, wait_until, wait_until_blocked
@@ -174,7 +174,7 @@ def test_only_keys_with_the_prefix_are_given(store: SecretClient) -> None:
 def test_a_watch_passes_over_many_other_keys(engine: Engine, store: SecretClient) -> None:
     """Changes of other keys are looked at once: the next look begins after them."""
     store.set_secrets({f"other.{place}": 1 for place in range(20)})
-    reader = ChangeReader(Namespace("default"), "mine")
+    reader = ChangeReader(Namespace("default"), Wanted(prefix="mine"))
     with Session(engine) as session, session.begin():
         page = reader.read(session, 0, 10)
 

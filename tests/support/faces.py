@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -121,7 +122,8 @@ def _awaited(kind: str, url: str, keyring: KeyRing, *, prepared_statements: bool
         try:
             make = client if kind == "async client" else service
             commit, rollback = (lambda: runner.run(session.commit())), (lambda: runner.run(session.rollback()))
-            yield Face(make, runner.run, commit, rollback, keyring, {})
+            # In the context of the caller, as an awaited call would be.
+            yield Face(make, lambda answer: runner.run(answer, context=copy_context()), commit, rollback, keyring, {})
         finally:
             runner.run(session.close())
             runner.run(engine.dispose())

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secretstore.cli.arguments import (
+    parse_count,
     parse_duration,
     parse_expected_version,
     parse_label_texts,
     parse_limit,
+    parse_since,
     parse_time,
     parse_version,
 )
@@ -155,3 +157,21 @@ def refuse(parse: Callable[..., object], given: object, said: str) -> None:
     assert "hunter2" not in str(caught.value)
     assert len(str(caught.value)) < 200
     assert caught.value.__context__ is None
+
+
+def test_since_is_a_time_or_so_long_ago() -> None:
+    """A duration counts from now backwards, and a time is itself."""
+    before = datetime.now(UTC)
+    assert before <= parse_since("1h") + timedelta(hours=1) <= datetime.now(UTC)
+    assert parse_since("2026-08-01T14:00+02:00") == datetime(2026, 8, 1, 12, tzinfo=UTC)
+    with pytest.raises(CommandError, match="a time needs an offset"):
+        parse_since("2026-08-01")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", LONG_DIGITS])
+def test_a_number_of_lines_is_positive(text: str) -> None:
+    """Nothing else is taken for one."""
+    assert parse_count("12") == 12
+    with pytest.raises(CommandError, match="a number of lines is 1 or more") as caught:
+        parse_count(text)
+    assert caught.value.code == ExitCode.USAGE

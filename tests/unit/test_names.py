@@ -8,23 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secretstore.domain.names import (
+    MAX_ACTOR_LENGTH,
     MAX_KEY_LENGTH,
     MAX_LABEL_KEY_LENGTH,
     MAX_LABEL_VALUE_LENGTH,
     MAX_LABELS,
     MAX_NAMESPACE_LENGTH,
+    MAX_REQUEST_ID_LENGTH,
+    parse_actor,
     parse_key,
     parse_keys,
     parse_labels,
     parse_namespace,
     parse_prefix,
+    parse_request_id,
     prefix_end,
 )
 from secretstore.errors import InvalidSecretKeyError
 
 Parser = Callable[[object], object]
 
-NAMES = pytest.mark.parametrize("parse", [parse_namespace, parse_key])
+NAMES = pytest.mark.parametrize("parse", [parse_namespace, parse_key, parse_actor, parse_request_id])
 LEGAL = [
     "a",
     "accounts.1/token:main",
@@ -61,7 +65,10 @@ def test_ordinary_text_is_a_name_as_it_is(parse: Parser, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("parse", "longest"),
-    [(parse_namespace, MAX_NAMESPACE_LENGTH), (parse_key, MAX_KEY_LENGTH), (parse_prefix, MAX_KEY_LENGTH)],
+    [
+        *((parse_namespace, MAX_NAMESPACE_LENGTH), (parse_key, MAX_KEY_LENGTH), (parse_prefix, MAX_KEY_LENGTH)),
+        *((parse_actor, MAX_ACTOR_LENGTH), (parse_request_id, MAX_REQUEST_ID_LENGTH)),
+    ],
 )
 def test_the_longest_name_is_legal_and_one_character_more_is_not(parse: Parser, longest: int) -> None:
     """Length is counted in characters, and the error names the limit and the length."""
@@ -71,8 +78,9 @@ def test_the_longest_name_is_legal_and_one_character_more_is_not(parse: Parser, 
 
 
 def test_the_limits_are_those_of_the_contract() -> None:
-    """A namespace has at most 128 characters, a key at most 512."""
+    """A namespace has at most 128 characters, a key at most 512, an actor 256 and a request id 128."""
     assert (MAX_NAMESPACE_LENGTH, MAX_KEY_LENGTH) == (128, 512)
+    assert (MAX_ACTOR_LENGTH, MAX_REQUEST_ID_LENGTH) == (256, 128)
 
 
 @NAMES
