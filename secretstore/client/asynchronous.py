@@ -18,9 +18,11 @@ from secretstore.client.keys import AsyncKeys
 from secretstore.client.notifying import AsyncNotifier
 from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
+from secretstore.client.statistics import ClientStatistics, statistics_of
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_key, parse_prefix
+from secretstore.domain.observing import Observer
 from secretstore.domain.records import Change, Collection, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_async_engine
@@ -106,6 +108,15 @@ class AsyncSecretClient(AsyncSecretMethods):
         sibling._on_close = None  # noqa: SLF001 - ditto
         sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
+
+    def observed_by(self, observer: Observer) -> "AsyncSecretClient":
+        """See `SecretClient.observed_by`."""
+        from secretstore.client.observing import observed_face  # noqa: PLC0415 - most clients have none
+
+        twin = observed_face(self, observer, self._options.namespace)
+        twin._options = replace(self._options, keyring=self._options.keyring.observed_by(observer))
+        twin._reader = twin._options.pooled_reader(self._lender)
+        return twin
 
     @property
     def keys(self) -> AsyncKeys:
@@ -222,6 +233,12 @@ class AsyncSecretClient(AsyncSecretMethods):
     def cache_statistics(self) -> CacheStatistics | None:
         """See `SecretClient.cache_statistics`."""
         return None if self._cache is None else self._cache.statistics()
+
+    def statistics(self) -> ClientStatistics:
+        """See `SecretClient.statistics`."""
+        return statistics_of(
+            self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics()
+        )
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""

@@ -38,11 +38,13 @@ Work = Callable[[Session, Written], T]
 
 @dataclass(slots=True)
 class Retrying:
-    """How long a client and its siblings try again, and whether they ever reached the database."""
+    """How long a client and its siblings try again, how often they did, and whether they ever reached the database."""
 
     seconds: float
     chance: Callable[[], float] = field(default=random.random, repr=False)
     has_reached: bool = False
+    # Of those that are counted at once one may be lost.
+    retries: int = 0
 
     def allows(self, error: StoreUnavailableError) -> bool:
         """Return whether to try again; a wrong URL fails at once, because it never led anywhere."""
@@ -111,7 +113,9 @@ class Trial(Generic[T]):
         told = _in_doubt() if self.is_in_doubt else error
         if not isinstance(error, StoreUnavailableError) or not self._retrying.allows(error):
             raise told
-        return self._patience.next_pause(told)
+        pause = self._patience.next_pause(told)
+        self._retrying.retries += 1
+        return pause
 
     def _doubt(self, error: StoreUnavailableError) -> None:
         self.is_in_doubt = self._written.event_id is not None

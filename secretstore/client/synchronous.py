@@ -18,8 +18,10 @@ from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
 from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
+from secretstore.client.statistics import ClientStatistics, statistics_of
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.names import parse_key, parse_prefix
+from secretstore.domain.observing import Observer
 from secretstore.domain.records import Change, Collection, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine
@@ -91,6 +93,18 @@ class SecretClient(SecretMethods):
         sibling._on_close = None  # noqa: SLF001 - ditto
         sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
+
+    def observed_by(self, observer: Observer) -> "SecretClient":
+        """Return a client that tells an observer of each of its operations, and shares everything with this one.
+
+        So do its siblings, its keys, and the services and pasts that it gives; and the calls of its key servers are told.
+        """
+        from secretstore.client.observing import observed_face  # noqa: PLC0415 - most clients have none
+
+        twin = observed_face(self, observer, self._options.namespace)
+        twin._options = replace(self._options, keyring=self._options.keyring.observed_by(observer))
+        twin._reader = twin._options.pooled_reader(self._lender)
+        return twin
 
     @property
     def keys(self) -> Keys:
@@ -234,6 +248,12 @@ class SecretClient(SecretMethods):
     def cache_statistics(self) -> CacheStatistics | None:
         """Return what the cache did in this process, and how it is; None without a cache."""
         return None if self._cache is None else self._cache.statistics()
+
+    def statistics(self) -> ClientStatistics:
+        """Return how this client is in this process: its connections, its retries, its cache."""
+        return statistics_of(
+            self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics()
+        )
 
     def close(self) -> None:
         """Close what `connect` opened, once notices are sent; an engine that was given stays as it is."""

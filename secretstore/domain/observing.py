@@ -1,0 +1,170 @@
+"""Who is told of calls: what was called, where, for how long, and how it ended; never a key, a value or a message."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from enum import StrEnum
+from functools import wraps
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+from secretstore.errors import (
+    ConfigurationError,
+    DecryptionError,
+    InvalidSecretKeyError,
+    InvalidSecretValueError,
+    KeyInUseError,
+    MasterKeyError,
+    PermissionDeniedError,
+    ProviderError,
+    SecretNotFoundError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
+
+T = TypeVar("T")
+
+# What is called: a client or a service, a provider, or a master key in a key server.
+Part: TypeAlias = Literal["client", "provider", "key_server"]
+# Is called at the end of a call, with what was raised.
+End: TypeAlias = Callable[[BaseException | None], object]
+
+
+class Outcome(StrEnum):
+    """How a call ended."""
+
+    OK = "ok"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    INVALID = "invalid"
+    CANNOT_DECRYPT = "cannot_decrypt"
+    DENIED = "denied"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+    BROKEN_OFF = "broken_off"
+
+
+_OUTCOMES: tuple[tuple[type[Exception], Outcome], ...] = (
+    (SecretNotFoundError, Outcome.NOT_FOUND),
+    (VersionConflictError, Outcome.CONFLICT),
+    (InvalidSecretKeyError, Outcome.INVALID),
+    (InvalidSecretValueError, Outcome.INVALID),
+    (ConfigurationError, Outcome.INVALID),
+    (KeyInUseError, Outcome.CONFLICT),
+    (DecryptionError, Outcome.CANNOT_DECRYPT),
+    (MasterKeyError, Outcome.CANNOT_DECRYPT),
+    (PermissionDeniedError, Outcome.DENIED),
+    (StoreUnavailableError, Outcome.UNAVAILABLE),
+    (Exception, Outcome.FAILED),
+)
+
+
+class Observer(Protocol):
+    """Is told of every call, from many threads and tasks at once.
+
+    It must not raise, and what it does is waited for.
+    """
+
+    def begin(self, part: Part, operation: str, place: str) -> End:
+        """Take note that a call begins, and return what is called at its end, in the same thread or task.
+
+        `place` is the namespace, or the kind of the provider or of the master key.
+        """
+
+
+# As people import it; inside, a type checker would take it for a member of the protocol.
+Observer.__module__ = "secretstore"
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """Return how a call ended that raised an error, or none."""
+    if error is None:
+        return Outcome.OK
+    if isinstance(error, ProviderError | MasterKeyError) and error.is_temporary:
+        return Outcome.UNAVAILABLE
+    return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), Outcome.BROKEN_OFF)
+
+
+class Observers:
+    """Several observers as one; each is inside those before it."""
+
+    __module__ = "secretstore"
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def begin(self, part: Part, operation: str, place: str) -> End:
+        """Tell all of them."""
+        ends = [observer.begin(part, operation, place) for observer in self._observers]
+
+        def end(error: BaseException | None) -> None:
+            for one in reversed(ends):
+                one(error)
+
+        return end
+
+
+class Observed:
+    """What instances of observed classes have beside their own."""
+
+    _observer: Observer
+    _place: str
+
+
+def observed(thing: T, kind: type[T], observer: Observer, place: str) -> T:
+    """Return a twin of a thing that shares all it has, of a class whose methods tell an observer.
+
+    Where one is told already, both are.
+    """
+    twin: Any = copy(thing)
+    before = getattr(thing, "_observer", None)
+    twin.__class__ = kind
+    twin._observer = observer if before is None else Observers(observer, before)
+    twin._place = place
+    return twin  # type: ignore[no-any-return] # a copy is of the same type
+
+
+@contextmanager
+def told(observer: Observer, part: Part, operation: str, place: str) -> Iterator[None]:
+    """Tell of a call that is made inside."""
+    end = observer.begin(part, operation, place)
+    try:
+        yield
+    except BaseException as error:
+        end(error)
+        raise
+    end(None)
+
+
+def telling(method: Callable[..., Any], part: Part, operation: str) -> Callable[..., Any]:
+    """Return a method of an observed class that tells of its calls."""
+    if inspect.iscoroutinefunction(method):
+        return _telling_async(method, part, operation)
+
+    @wraps(method)
+    def call(self: Observed, *args: Any, **kwargs: Any) -> Any:
+        end = self._observer.begin(part, operation, self._place)
+        try:
+            answer = method(self, *args, **kwargs)
+        except BaseException as error:
+            end(error)
+            raise
+        end(None)
+        return answer
+
+    return call
+
+
+def _telling_async(method: Callable[..., Any], part: Part, operation: str) -> Callable[..., Any]:
+    @wraps(method)
+    async def call(self: Observed, *args: Any, **kwargs: Any) -> Any:
+        end = self._observer.begin(part, operation, self._place)
+        try:
+            answer = await method(self, *args, **kwargs)
+        except BaseException as error:
+            end(error)
+            raise
+        end(None)
+        return answer
+
+    return call
