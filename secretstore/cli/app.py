@@ -22,6 +22,7 @@ from secretstore.cli import (
     imports,
     keys,
     labels,
+    metrics,
     moving,
     output,
     secrets,
@@ -74,6 +75,7 @@ app.add_typer(database.group, name="db")
 app.add_typer(embedded.group, name="embedded")
 app.add_typer(keys.group, name="keys")
 app.add_typer(imports.group, name="import")
+app.add_typer(metrics.group, name="metrics")
 
 
 def run() -> None:

@@ -114,8 +114,8 @@ class AsyncSecretClient(AsyncSecretMethods):
         from secretstore.client.observing import observed_face  # noqa: PLC0415 - most clients have none
 
         twin = observed_face(self, observer, self._options.namespace)
-        twin._options = replace(self._options, keyring=self._options.keyring.observed_by(observer))
-        twin._reader = twin._options.pooled_reader(self._lender)
+        options = twin._options = self._options.observed_by(observer)  # noqa: SLF001 - it is one of us
+        twin._reader = options.pooled_reader(self._lender)  # noqa: SLF001 - ditto
         return twin
 
     @property
@@ -236,9 +236,7 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     def statistics(self) -> ClientStatistics:
         """See `SecretClient.statistics`."""
-        return statistics_of(
-            self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics()
-        )
+        return statistics_of(self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics())
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""

@@ -21,21 +21,25 @@ _KEYS = "keys"
 
 def observed_face(face: T, observer: Observer, namespace: str) -> T:
     """Return a twin of a client, a service or a past whose operations, and those of what it gives, are told."""
-    return observed(face, _observed_kind(type(face), ""), observer, namespace)
+    return observed(face, _observed_kind(_type_of(face), ""), observer, namespace)
+
+
+def _type_of(face: object) -> Any:  # for mypy, to which not every class is hashable
+    return type(face)
 
 
 @cache
-def _observed_kind(kind: type[T], prefix: str) -> type[T]:
+def _observed_kind(kind: type[Any], prefix: str) -> type[Any]:
     if hasattr(kind, _MARK):
         return kind
-    methods = {name: method for name, method in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
+    methods = {
+        name: method for name, method in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")
+    }
     operations = {
-        name: telling(method, "client", prefix + name)
-        for name, method in methods.items()
-        if name not in _NO_OPERATIONS
+        name: telling(method, "client", prefix + name) for name, method in methods.items() if name not in _NO_OPERATIONS
     }
     giving = {name: _giving(method) for name, method in methods.items() if name in _GIVE_MORE}
-    more: dict[str, Any] = {_MARK: True}
+    more: dict[str, Any] = {_MARK: True, "__module__": kind.__module__, "__doc__": kind.__doc__}
     if "namespace" in methods:
         more["namespace"] = _moving(methods["namespace"])
     if isinstance(keys := getattr(kind, _KEYS, None), property):
@@ -59,7 +63,7 @@ def _moving(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Observed, namespace: str) -> Any:
         # A sibling is a copy, and so it is observed already.
         sibling = method(self, namespace)
-        sibling._place = namespace
+        vars(sibling)["_place"] = namespace
         return sibling
 
     return call
@@ -68,6 +72,6 @@ def _moving(method: Callable[..., Any]) -> Callable[..., Any]:
 def _with_keys(keys: property) -> property:
     def get(self: Observed) -> Any:
         found = keys.__get__(self)
-        return observed(found, _observed_kind(type(found), "keys_"), self._observer, self._place)
+        return observed(found, _observed_kind(_type_of(found), "keys_"), self._observer, self._place)
 
     return property(get, doc=keys.__doc__)

@@ -102,8 +102,8 @@ class SecretClient(SecretMethods):
         from secretstore.client.observing import observed_face  # noqa: PLC0415 - most clients have none
 
         twin = observed_face(self, observer, self._options.namespace)
-        twin._options = replace(self._options, keyring=self._options.keyring.observed_by(observer))
-        twin._reader = twin._options.pooled_reader(self._lender)
+        options = twin._options = self._options.observed_by(observer)  # noqa: SLF001 - it is one of us
+        twin._reader = options.pooled_reader(self._lender)  # noqa: SLF001 - ditto
         return twin
 
     @property
@@ -251,9 +251,7 @@ class SecretClient(SecretMethods):
 
     def statistics(self) -> ClientStatistics:
         """Return how this client is in this process: its connections, its retries, its cache."""
-        return statistics_of(
-            self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics()
-        )
+        return statistics_of(self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics())
 
     def close(self) -> None:
         """Close what `connect` opened, once notices are sent; an engine that was given stays as it is."""

@@ -92,8 +92,8 @@ class KeyRing:
         """Return the same ring, with the same opened data keys, that tells an observer of its calls of key servers."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
-        twin._master_keys = {key.id: _told_key(key, observer) for key in self.master_keys}  # noqa: SLF001 - one of us
-        twin._first = twin._master_keys[self._first.id]  # noqa: SLF001 - ditto
+        twin._master_keys = {key.id: _told_key(key, observer) for key in self.master_keys}
+        twin._first = twin._master_keys[self._first.id]
         return twin
 
     @property
@@ -212,16 +212,16 @@ class _ToldKey:
         self.fingerprint = key.fingerprint
         self._key = key
         self._observer = observer
-        self._kind: str = key._kind if isinstance(key, _ToldKey) else type(key).__name__
+        self.kind: str = key.kind if isinstance(key, _ToldKey) else type(key).__name__
 
     def wrap(self, data_key: bytes, place: DataKeyPlace) -> dict[str, object]:
         """Wrap 32 bytes."""
-        with told(self._observer, "key_server", "wrap", self._kind):
+        with told(self._observer, "key_server", "wrap", self.kind):
             return self._key.wrap(data_key, place)
 
     def unwrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> bytes:
         """Return the 32 bytes."""
-        with told(self._observer, "key_server", "unwrap", self._kind):
+        with told(self._observer, "key_server", "unwrap", self.kind):
             return self._key.unwrap(wrapped, place)
 
 

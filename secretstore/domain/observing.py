@@ -4,9 +4,8 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from enum import StrEnum
 from functools import wraps
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from secretstore.errors import (
     ConfigurationError,
@@ -30,32 +29,31 @@ Part: TypeAlias = Literal["client", "provider", "key_server"]
 End: TypeAlias = Callable[[BaseException | None], object]
 
 
-class Outcome(StrEnum):
-    """How a call ended."""
-
-    OK = "ok"
-    NOT_FOUND = "not_found"
-    CONFLICT = "conflict"
-    INVALID = "invalid"
-    CANNOT_DECRYPT = "cannot_decrypt"
-    DENIED = "denied"
-    UNAVAILABLE = "unavailable"
-    FAILED = "failed"
-    BROKEN_OFF = "broken_off"
-
+# How a call ended.
+Outcome: TypeAlias = Literal[
+    "ok",
+    "not_found",
+    "conflict",
+    "invalid",
+    "cannot_decrypt",
+    "denied",
+    "unavailable",
+    "failed",
+    "broken_off",
+]
 
 _OUTCOMES: tuple[tuple[type[Exception], Outcome], ...] = (
-    (SecretNotFoundError, Outcome.NOT_FOUND),
-    (VersionConflictError, Outcome.CONFLICT),
-    (InvalidSecretKeyError, Outcome.INVALID),
-    (InvalidSecretValueError, Outcome.INVALID),
-    (ConfigurationError, Outcome.INVALID),
-    (KeyInUseError, Outcome.CONFLICT),
-    (DecryptionError, Outcome.CANNOT_DECRYPT),
-    (MasterKeyError, Outcome.CANNOT_DECRYPT),
-    (PermissionDeniedError, Outcome.DENIED),
-    (StoreUnavailableError, Outcome.UNAVAILABLE),
-    (Exception, Outcome.FAILED),
+    (SecretNotFoundError, "not_found"),
+    (VersionConflictError, "conflict"),
+    (InvalidSecretKeyError, "invalid"),
+    (InvalidSecretValueError, "invalid"),
+    (ConfigurationError, "invalid"),
+    (KeyInUseError, "conflict"),
+    (DecryptionError, "cannot_decrypt"),
+    (MasterKeyError, "cannot_decrypt"),
+    (PermissionDeniedError, "denied"),
+    (StoreUnavailableError, "unavailable"),
+    (Exception, "failed"),
 )
 
 
@@ -79,10 +77,10 @@ Observer.__module__ = "secretstore"
 def outcome_of(error: BaseException | None) -> Outcome:
     """Return how a call ended that raised an error, or none."""
     if error is None:
-        return Outcome.OK
+        return "ok"
     if isinstance(error, ProviderError | MasterKeyError) and error.is_temporary:
-        return Outcome.UNAVAILABLE
-    return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), Outcome.BROKEN_OFF)
+        return "unavailable"
+    return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), "broken_off")
 
 
 class Observers:
@@ -119,9 +117,8 @@ def observed(thing: T, kind: type[T], observer: Observer, place: str) -> T:
     twin: Any = copy(thing)
     before = getattr(thing, "_observer", None)
     twin.__class__ = kind
-    twin._observer = observer if before is None else Observers(observer, before)
-    twin._place = place
-    return twin  # type: ignore[no-any-return] # a copy is of the same type
+    vars(twin).update(_observer=observer if before is None else Observers(observer, before), _place=place)
+    return cast("T", twin)
 
 
 @contextmanager
