@@ -166,6 +166,9 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Give all metrics, as a registry asks for them."""
+        yield from (family for family in self._families() if family.samples)
+
+    def _families(self) -> Iterator[Metric]:
         for part in _FAMILIES:
             yield from self._calls(part)
         followed = self._living()

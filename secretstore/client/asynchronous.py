@@ -121,7 +121,7 @@ class AsyncSecretClient(AsyncSecretMethods):
     @property
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
-        return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
+        return self._bare_keys()
 
     async def gc(
         self,
@@ -298,9 +298,13 @@ class AsyncSecretClient(AsyncSecretMethods):
                 return answer
         return await self._run(method, *args, **kwargs)
 
+    def _bare_keys(self) -> AsyncKeys:
+        # Those of an observed client tell of what is asked of them; what a client asks by itself is a part of its operation.
+        return AsyncKeys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
+
     async def _check_ring(self) -> None:
         if not self._options.ring_check.passed:
-            await self.keys.check_complete()
+            await self._bare_keys().check_complete()
             self._options.ring_check.passed = True
 
     async def _transact(self, trial: Trial[T], engine: AsyncEngine) -> T:

@@ -21,7 +21,8 @@ _KEYS = "keys"
 
 def observed_face(face: T, observer: Observer, namespace: str) -> T:
     """Return a twin of a client, a service or a past whose operations, and those of what it gives, are told."""
-    return observed(face, _observed_kind(_type_of(face), ""), observer, namespace)
+    kind: type[T] = _observed_kind(_type_of(face), "")
+    return observed(face, kind, observer, namespace)
 
 
 def _type_of(face: object) -> Any:  # for mypy, to which not every class is hashable

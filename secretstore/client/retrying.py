@@ -5,6 +5,7 @@ the database is asked: every change has an event with an id that was made here, 
 transaction was committed.  Decision 10 says more.
 """
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from secretstore.orm.event_repository import EventRepository
 from secretstore.service.committed import Changed, OnChange
 
 T = TypeVar("T")
+
+_LOGGER = logging.getLogger("secretstore.client")
 
 # As long as it may take until another server is the primary.
 RETRY_SECONDS = 30.0
@@ -115,6 +118,12 @@ class Trial(Generic[T]):
             raise told
         pause = self._patience.next_pause(told)
         self._retrying.retries += 1
+        _LOGGER.info(
+            "trying again in %.2f s: %s",
+            pause,
+            told,
+            extra={"secretstore_namespace": self._namespace, "secretstore_pause_seconds": pause},
+        )
         return pause
 
     def _doubt(self, error: StoreUnavailableError) -> None:

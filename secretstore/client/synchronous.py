@@ -109,7 +109,7 @@ class SecretClient(SecretMethods):
     @property
     def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
-        return Keys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
+        return self._bare_keys()
 
     def gc(
         self,
@@ -311,9 +311,13 @@ class SecretClient(SecretMethods):
                 return answer
         return self._run(method, *args, **kwargs)
 
+    def _bare_keys(self) -> Keys:
+        # Those of an observed client tell of what is asked of them; what a client asks by itself is a part of its operation.
+        return Keys(self._options.keyring, self._options.parsed_namespace, self._drive, let_go=self._let_go)
+
     def _check_ring(self) -> None:
         if not self._options.ring_check.passed:
-            self.keys.check_complete()
+            self._bare_keys().check_complete()
             self._options.ring_check.passed = True
 
     def _transact(self, trial: Trial[T], engine: Engine) -> T:

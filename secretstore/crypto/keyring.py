@@ -1,5 +1,6 @@
 """The key ring: master keys that wrap data keys, and the data keys that this process has opened."""
 
+import logging
 import os
 import random
 import threading
@@ -18,6 +19,8 @@ from secretstore.crypto.local import LocalMasterKey, split_entries
 from secretstore.domain.observing import Observer, told
 from secretstore.domain.protocols import DataKeyPlace, MasterKey
 from secretstore.errors import DecryptionError, MasterKeyError
+
+_LOGGER = logging.getLogger("secretstore.crypto")
 
 MAX_OPENED_DATA_KEYS = 1024
 MAX_AGE_SECONDS = 3600.0
@@ -180,6 +183,12 @@ class KeyRing:
             if before is None or not error.is_temporary:
                 self.forget(place)
                 raise
+            _LOGGER.warning(
+                "a key server does not answer, and %s is used as it was opened before: %s",
+                place,
+                error,
+                extra={"secretstore_namespace": place.namespace},
+            )
             return self._keep(place, before.aead, _RETRY_SECONDS)
         return self._keep(place, Aead(place.data_key_id, key), self._max_age)
 
