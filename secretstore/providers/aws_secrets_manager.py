@@ -19,6 +19,7 @@ from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, 
 from secretstore.errors import (
     InvalidSecretKeyError,
     InvalidSecretValueError,
+    PermissionDeniedError,
     ProviderError,
     SecretNotFoundError,
     VersionConflictError,
@@ -173,8 +174,7 @@ class AwsSecretsManagerProvider(AwsProvider):
         )
         if answer is None:
             self._check_deleted(Ability.DELETE, key, self._refused_in_its_state(Ability.DELETE, key))
-            return False
-        return bool(self._part(answer, "Name", Ability.DELETE))
+        return answer is not None
 
     def undelete(self, key: str) -> ProvidedInfo:
         """Bring a deleted secret back, with all its versions."""
@@ -196,7 +196,7 @@ class AwsSecretsManagerProvider(AwsProvider):
             return []
         wanted = {"SecretId": self._name(key), "IncludeDeprecated": True, "MaxResults": _PAGE}
         pages = self._pages("ListSecretVersionIds", Ability.VERSIONS, key, **wanted)
-        versions = [each for page in pages for each in self._whole(page, Ability.VERSIONS).get("Versions", ())]
+        versions = [each for page in pages for each in page.get("Versions", ())]
         # Of two of the same moment the later one stands later.
         versions.reverse()
         newest_first = sorted(versions, key=lambda version: version["CreatedDate"], reverse=True)
@@ -222,7 +222,7 @@ class AwsSecretsManagerProvider(AwsProvider):
             ClientRequestToken=change.token,
             **given,
         )
-        return answer is not None and bool(self._part(answer, "VersionId", Ability.WRITE))
+        return answer is not None
 
     def _replace(self, key: str, found: Mapping[str, Any], change: _Change) -> bool:
         if _is_deleted(found):
@@ -267,8 +267,9 @@ class AwsSecretsManagerProvider(AwsProvider):
         """Return what AWS knows of a secret, also of a deleted one."""
         if not self._can_be(key):
             return None
+        found: Mapping[str, Any] | None
         found = self._call("DescribeSecret", operation, key, none_for=_NOT_THERE, SecretId=self._name(key))
-        return None if found is None else self._whole(found, operation)
+        return found
 
     def _ask(
         self, action: str, operation: str, key: str, *, none_for: Collection[str] = _NOT_THERE, **parameters: Any
@@ -282,10 +283,6 @@ class AwsSecretsManagerProvider(AwsProvider):
         del parameters  # as in `_call`
         if problem is not None:
             self._check_deleted(operation, key, problem)
-        return None if answer is None else self._whole(answer, operation)
-
-    def _whole(self, answer: Mapping[str, Any], operation: str) -> Mapping[str, Any]:
-        self._part(answer, "Name", operation)
         return answer
 
     def _check_deleted(self, operation: str, key: str, problem: ProviderError) -> None:
@@ -297,12 +294,12 @@ class AwsSecretsManagerProvider(AwsProvider):
     def _check_missing(self, key: str, refusal: Mapping[str, Any]) -> None:
         """Raise what kept a secret out of a batch, unless it is missing or deleted."""
         error = {"Code": refusal.get("ErrorCode"), "Message": refusal.get("Message")}
-        is_missing = error["Code"] in _NOT_THERE
-        problem = self._refused({"Error": error}, "GetSecretValue", _READ, f"{key!r}: ", is_none=is_missing)
-        if isinstance(problem, ProviderError):
-            self._check_deleted(_READ, key, problem)
-        elif problem is not None:
+        if error["Code"] in _NOT_THERE:
+            return
+        problem = self._refused({"Error": error}, "GetSecretValue", _READ, f"{key!r}: ")
+        if isinstance(problem, PermissionDeniedError):
             raise problem
+        self._check_deleted(_READ, key, problem)
 
     def _pages(
         self, action: str, operation: str, key: str | None = None, **parameters: Any

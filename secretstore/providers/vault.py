@@ -29,7 +29,7 @@ from secretstore.errors import (
 from secretstore.providers import vault_mapping as mapping
 from secretstore.providers.addresses import Address
 from secretstore.providers.base import Provider
-from secretstore.providers.vault_session import Answer, How, Place, VaultSession
+from secretstore.providers.vault_session import Answer, How, Place, UnreachedError, VaultSession
 
 DEFAULT_PORT = 8200
 DEFAULT_TIMEOUT_SECONDS = 5
@@ -260,11 +260,13 @@ class VaultProvider(Provider):
 
     def _write_entry(self, key: str, entry: str, expected: int | None) -> dict[str, Any]:
         options = "{}" if expected is None else f'{{"cas":{self._number_to_replace(key, expected)}}}'
-        path = mapping.path_of(key)
-        answer = self._send("POST", "data", path, body=f'{{"options":{options},"data":{entry}}}')
+        path = f"{self._mount}/data/{self._folder}{mapping.path_of(key)}"
+        answer = self._send("write", "POST", path, body=f'{{"options":{options},"data":{entry}}}')
         if expected is not None and "check-and-set parameter did not match" in answer.said:
             raise VersionConflictError(self.name, key, expected, _number_of(self.describe(key)))
-        self._check(answer, "write", f"{self._mount}/data/{self._folder}{path}", _capability("POST", None))
+        self._check(answer, "write", path, _capability("POST", None))
+        if "version" not in answer.data:
+            raise self._no_engine("write")
         return answer.data
 
     def _write_labels(self, key: str, labels: Mapping[str, str]) -> None:
@@ -281,34 +283,39 @@ class VaultProvider(Provider):
         body: str | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request; an answer that there is nothing is an answer, all others than success are raised."""
-        answer = self._send(method, kind, path, body=body, query=query)
-        self._check(answer, operation, f"{self._mount}/{kind}/{self._folder}{path}", _capability(method, query))
+        """Send a request; that there is nothing is an answer to a question, all others but success are raised."""
+        where = f"{self._mount}/{kind}/{self._folder}{path}"
+        answer = self._send(operation, method, where, body=body, query=query)
+        if not (answer.says_missing and method == "GET"):
+            self._check(answer, operation, where, _capability(method, query))
         return answer
 
     def _send(
-        self, method: str, kind: str, path: str, *, body: str | None = None, query: Mapping[str, str] | None = None
+        self, operation: str, method: str, path: str, *, body: str | None = None, query: Mapping[str, str] | None = None
     ) -> Answer:
-        if not self._is_known:
-            self._check_engine()
-        return self._session.ask(method, quote(f"{self._mount}/{kind}/{self._folder}{path}"), body=body, query=query)
+        try:
+            if not self._is_known:
+                self._check_engine(operation)
+            return self._session.ask(method, quote(path), body=body, query=query)
+        except UnreachedError as error:
+            problem = self.failed(operation, f"{path} is out of reach, {error}", is_temporary=error.is_temporary)
+        raise problem
 
-    def _check_engine(self) -> None:
+    def _check_engine(self, operation: str) -> None:
         """Look once whether this is an engine of version 2, as an older one would take and give something else."""
         answer = self._session.ask("GET", quote(f"sys/internal/ui/mounts/{self._mount}"))
-        found = answer.data
-        if answer.is_success and (found.get("type"), found.get("options")) != ("kv", {"version": "2"}):
-            raise self._no_engine("open")
+        if answer.is_success and (answer.data.get("options") or {}).get("version") != "2":
+            raise self._no_engine(operation)
         self._is_known = not answer.is_temporary
 
     def _check(self, answer: Answer, operation: str, path: str, capability: str) -> None:
-        if answer.is_success or answer.says_missing:
+        if answer.is_success:
             return
         if answer.status == HTTPStatus.FORBIDDEN:
             raise PermissionDeniedError(
                 f"{self.name} refuses to {operation}; allow {capability} on {path} in a policy of the token"
             )
-        if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or "complexity" in answer.said:
+        if answer.is_too_large:
             raise InvalidSecretValueError(f"{self.name} takes no value of this size at {path}")
         if answer.is_temporary:
             raise self.failed(operation, f"{path} cannot be reached now ({_temporary(answer)})", is_temporary=True)

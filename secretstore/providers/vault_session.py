@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import inf
 from pathlib import Path
@@ -23,6 +23,10 @@ _HOW_TO_LOG_IN = (
 _RENEWED_AFTER = 2 / 3
 # A standby that does not forward, one that lags behind, and too many requests; and all of 500 and above.
 _TEMPORARY = {HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+class UnreachedError(ProviderError):
+    """There is no answer; the message is the reason alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,12 @@ class Answer:
         return self.status == HTTPStatus.NOT_FOUND and (found.get("errors") == [] or "data" in found)
 
     @property
+    def is_too_large(self) -> bool:
+        """Whether what was sent is more than the server takes; its storage says so with status 500."""
+        is_refused = "complexity" in self.said or "too large" in self.said
+        return is_refused or self.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+    @property
     def is_temporary(self) -> bool:
         """Whether the same request may succeed later."""
         is_upgrading = "Upgrading from non-versioned" in self.said
@@ -91,6 +101,7 @@ class How:
 class _Token:
     text: str = field(repr=False)
     due: float
+    ends: float
     lease: float
     can_be_renewed: bool
 
@@ -105,7 +116,7 @@ class VaultSession:
     def ask(self, method: str, path: str, *, body: str | None = None, query: Mapping[str, str] | None = None) -> Answer:
         """Send a request, once more with another token where the first has ended.
 
-        Raises `ProviderError` where there is no answer, and `PermissionDeniedError` where no login succeeds.
+        Raises `UnreachedError` where there is no answer, and `PermissionDeniedError` where no login succeeds.
         """
         token = self._login.token()
         answer = self._wire.send(method, path, token=token, body=body, query=query)
@@ -178,19 +189,18 @@ class _Wire:
             allow_redirects=False,
         )
 
-    def _unanswered(self, error: Exception) -> ProviderError:
+    def _unanswered(self, error: Exception) -> UnreachedError:
         from requests import exceptions  # noqa: PLC0415 - hvac brings it
 
         if isinstance(error, exceptions.SSLError):
-            return self.failed("its certificate is not trusted; name its authority with ca= or VAULT_CACERT")
+            return self.failed("TLS fails; does it speak TLS, and is its authority trusted, by ca= or VAULT_CACERT?")
         is_temporary = isinstance(
             error, exceptions.ConnectionError | exceptions.Timeout | exceptions.ChunkedEncodingError
         )
-        return self.failed(f"it does not answer ({type(error).__name__})", is_temporary=is_temporary)
+        return self.failed(f"there is no answer ({type(error).__name__})", is_temporary=is_temporary)
 
-    def failed(self, problem: str, *, is_temporary: bool = False) -> ProviderError:
-        name = self.place.name
-        return ProviderError(f"{name}: {problem}", provider=name, is_temporary=is_temporary)
+    def failed(self, problem: str, *, is_temporary: bool = False) -> UnreachedError:
+        return UnreachedError(problem, provider=self.place.name, is_temporary=is_temporary)
 
 
 class _Login:
@@ -214,7 +224,7 @@ class _Login:
             # Whoever has waited takes what the turn of another brought, or its error.
             if turns == self._turns:
                 self._take_turn(ended)
-            if self._known is not None and self._problem is None:
+            if self._known is not None:
                 return self._known.text
             raise copy.copy(self._problem or self._nobody())
 
@@ -226,8 +236,15 @@ class _Login:
         try:
             self._known, self._problem = self._next(ended), None
         except SecretStoreError as error:
-            self._problem = error.with_traceback(None)
+            self._known, self._problem = self._still_good(ended), error.with_traceback(None)
         self._turns += 1
+
+    def _still_good(self, ended: str | None) -> _Token | None:
+        """Return the token of before, to be replaced a little later, where it has some time left."""
+        known, now = self._known, self._clock()
+        if known is None or known.text == ended or known.ends <= now:
+            return None
+        return replace(known, due=now + (known.ends - now) * (1 - _RENEWED_AFTER))
 
     def _next(self, ended: str | None) -> _Token:
         known = self._known
@@ -289,12 +306,13 @@ class _Login:
         return self._token_of(given, float(found.get("ttl", 0)), can_be_renewed=found.get("renewable", False))
 
     def _token_of(self, text: str, lease: float, *, can_be_renewed: bool) -> _Token:
-        due = self._clock() + lease * _RENEWED_AFTER if lease else inf
-        return _Token(text=text, due=due, lease=lease, can_be_renewed=can_be_renewed)
+        now, length = self._clock(), lease or inf
+        due, ends = now + length * _RENEWED_AFTER, now + length
+        return _Token(text=text, due=due, ends=ends, lease=lease, can_be_renewed=can_be_renewed)
 
     def _check_is_settled(self, answer: Answer) -> None:
         if answer.is_temporary:
-            raise self._wire.failed(f"it cannot log in anyone now (status {answer.status})", is_temporary=True)
+            raise self._wire.failed(f"nobody can log in now (status {answer.status})", is_temporary=True)
 
     def _nobody(self) -> ConfigurationError:
         return ConfigurationError(f"nobody is logged in at {self._wire.place.name}; {_HOW_TO_LOG_IN}")

@@ -1,6 +1,7 @@
 """Secrets in AWS Secrets Manager, for which moto's server stands, over HTTP."""
 
 import json
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -468,6 +469,18 @@ def test_urls_that_are_wrong(url: str) -> None:
     """The error says what is right."""
     with pytest.raises(ConfigurationError, match="a aws-secretsmanager URL"):
         open_provider(url)
+
+
+def test_no_value_is_logged(provider: AwsSecretsManagerProvider, caplog: pytest.LogCaptureFixture) -> None:
+    """Though the SDK logs what it sends and gets, where it logs everything."""
+    caplog.set_level(logging.DEBUG)
+    for _ in ("create", "overwrite"):
+        provider.write("token", VALUE)
+    assert provider.read("token") is not None
+    assert len(provider.read_many(["token"])) == 1
+
+    assert "PutSecretValue" in caplog.text
+    assert MARKER not in caplog.text
 
 
 def test_nothing_to_undelete(provider: AwsSecretsManagerProvider) -> None:

@@ -1,5 +1,6 @@
 """What a real OpenBao refuses, and what cannot be reached, is told by the error that says what to do next."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,6 +194,7 @@ def test_what_may_pass_is_temporary(relay: HttpRelay, url_of_relay: str, status:
     relay.answer(target)
     with open_vault(url_of_relay) as provider, pytest.raises(ProviderError, match=f"{status}") as caught:
         provider.write("a", MARKER)
+    assert caught.value.provider == provider.name
     assert caught.value.is_temporary
 
 
@@ -202,6 +204,7 @@ def test_what_a_server_calls_too_large_is_refused(relay: HttpRelay, url_of_relay
         provider.read("a")
         for answer in (
             Answer(status=413, body=b'{"errors":["http: request body too large"]}'),
+            Answer(status=500, body=b'{"errors":["put failed due to value being too large; got 156 bytes"]}'),
             Answer(status=400, body=b'{"errors":["refused JSON input due to high complexity"]}'),
         ):
             relay.answer(answer, times=1)
@@ -210,6 +213,19 @@ def test_what_a_server_calls_too_large_is_refused(relay: HttpRelay, url_of_relay
             ) as caught:
                 provider.write("a", MARKER)
             assert "s3cret" not in str(caught.value)
+
+
+def test_what_is_not_reached_names_the_secret(relay: HttpRelay, url_of_relay: str) -> None:
+    """And what was to be done with it."""
+    with open_vault(url_of_relay) as provider:
+        provider.read("a")
+        relay.refuse()
+        with pytest.raises(
+            ProviderError, match=r"failed to describe: secret/metadata/app/a .* \(ConnectionError\)"
+        ) as caught:
+            provider.describe("a")
+    assert (caught.value.operation, caught.value.is_temporary) == ("describe", True)
+    assert caught.value.__context__ is None
 
 
 @pytest.fixture
@@ -249,19 +265,20 @@ def test_a_server_with_tls_is_trusted_by_name_and_may_be_sealed(
 
 def test_a_fork_takes_no_connection_along(provider: VaultProvider) -> None:
     """Parent and child ask at the same time, and each hears what it asked for."""
-    provider.write("b", b"2")
-    heard: set[str] = set()
+    for key in ("a", "b"):
+        # Long enough that both answers are on their way at once.
+        provider.write(key, json.dumps(key * 500_000).encode())
+    heard: list[str] = []
+    found = [
+        answer_of_child(lambda: first_of(provider, "b"), meanwhile=lambda: heard.append(first_of(provider, "a")))
+        for _ in range(3)
+    ]
 
-    found = answer_of_child(
-        lambda: sorted({value_of(provider, "b") for _ in range(50)}),
-        meanwhile=lambda: heard.update(value_of(provider, "a") for _ in range(50)),
-    )
-
-    assert (found, heard) == (["2"], {"1"})
+    assert (found, heard) == (['"b'] * 3, ['"a'] * 3)
 
 
-def value_of(provider: VaultProvider, key: str) -> str:
-    """Return a value as JSON, or fail."""
+def first_of(provider: VaultProvider, key: str) -> str:
+    """Return how a value begins, or fail."""
     found = provider.read(key)
     assert found is not None
-    return found.value_json.decode()
+    return found.value_json[:2].decode()

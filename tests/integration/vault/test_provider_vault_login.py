@@ -137,13 +137,14 @@ def test_a_role_logs_in_once_for_all_threads(
     with open_vault(url) as provider:
         assert run_together(*[lambda: provider.read("a")] * 8) == [None] * 8
         first = role.tokens
-        assert len(first) == 1
+        assert ["last_renewal" in token for token in first.values()] == [False]
 
         role.revoke()
         role.hand_out(monkeypatch, uses=1)
         assert run_together(*[lambda: provider.read("a")] * 8) == [None] * 8
-        assert len(role.tokens) == 1
-        assert role.tokens.keys() != first.keys()
+        second = role.tokens
+        assert ["last_renewal" in token for token in second.values()] == [False]
+        assert second.keys() != first.keys()
 
 
 def test_a_login_that_is_refused_is_told(
@@ -187,6 +188,24 @@ def test_a_token_is_renewed_and_replaced_in_time(
     clock.now += 21
     timed.read("a")
     assert len(role.tokens) == 2
+
+
+def test_a_token_is_used_to_its_end_where_there_is_no_other(
+    timed: VaultProvider, clock: Clock, make_role: Callable[..., Role], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login that is refused meanwhile is an error only from then on, and forgotten when one succeeds."""
+    role = make_role(token_ttl="60s", token_max_ttl="600s", token_type="batch")
+    role.hand_out(monkeypatch)
+    timed.read("a")
+    monkeypatch.setenv("VAULT_SECRET_ID", "used-up")
+    for _ in range(2):
+        clock.now += 29
+        timed.read("a")
+    clock.now += 3
+    with pytest.raises(PermissionDeniedError, match="the login with AppRole"):
+        timed.read("a")
+    role.hand_out(monkeypatch)
+    assert timed.read("a") is None
 
 
 def test_a_token_that_was_given_is_renewed(
