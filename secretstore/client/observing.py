@@ -21,16 +21,12 @@ _KEYS = "keys"
 
 def observed_face(face: T, observer: Observer, namespace: str) -> T:
     """Return a twin of a client, a service or a past whose operations, and those of what it gives, are told."""
-    kind: type[T] = _observed_kind(_type_of(face), "")
+    kind: type[T] = _observed_kind(type(face), "")
     return observed(face, kind, observer, namespace)
 
 
-def _type_of(face: object) -> Any:  # for mypy, to which not every class is hashable
-    return type(face)
-
-
 @cache
-def _observed_kind(kind: type[Any], prefix: str) -> type[Any]:
+def _observed_kind(kind: Any, prefix: str) -> Any:  # for mypy, to which not every class is hashable
     if hasattr(kind, _MARK):
         return kind
     methods = {
@@ -73,6 +69,6 @@ def _moving(method: Callable[..., Any]) -> Callable[..., Any]:
 def _with_keys(keys: property) -> property:
     def get(self: Observed) -> Any:
         found = keys.__get__(self)
-        return observed(found, _observed_kind(_type_of(found), "keys_"), self._observer, self._place)
+        return observed(found, _observed_kind(type(found), "keys_"), self._observer, self._place)
 
     return property(get, doc=keys.__doc__)

@@ -97,7 +97,8 @@ def test_spans_are_nested_in_the_host_s_and_hold_those_inside(
 
     operation, outer = exporter.get_finished_spans()
     assert operation.parent is not None
-    assert operation.parent.span_id == outer.get_span_context().span_id
+    assert outer.context is not None
+    assert operation.parent.span_id == outer.context.span_id
 
 
 def test_awaited_operations_do_not_take_each_other_s_place(
