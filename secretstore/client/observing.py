@@ -21,12 +21,13 @@ _KEYS = "keys"
 
 def observed_face(face: T, observer: Observer, namespace: str) -> T:
     """Return a twin of a client, a service or a past whose operations, and those of what it gives, are told."""
-    kind: type[T] = _observed_kind(type(face), "")
-    return observed(face, kind, observer, namespace)
+    kind: Any = type(face)  # for mypy, to which not every class is hashable
+    made: type[T] = _observed_kind(kind, "")
+    return observed(face, made, observer, namespace)
 
 
 @cache
-def _observed_kind(kind: Any, prefix: str) -> Any:  # for mypy, to which not every class is hashable
+def _observed_kind(kind: type[Any], prefix: str) -> type[Any]:
     if hasattr(kind, _MARK):
         return kind
     methods = {
@@ -69,6 +70,7 @@ def _moving(method: Callable[..., Any]) -> Callable[..., Any]:
 def _with_keys(keys: property) -> property:
     def get(self: Observed) -> Any:
         found = keys.__get__(self)
-        return observed(found, _observed_kind(type(found), "keys_"), self._observer, self._place)
+        kind: Any = type(found)
+        return observed(found, _observed_kind(kind, "keys_"), self._observer, self._place)
 
     return property(get, doc=keys.__doc__)

@@ -143,15 +143,23 @@ def test_threads_lose_no_call(observed: SecretClient, metrics: Metrics) -> None:
 
 
 def test_a_histogram_holds_each_call_in_all_buckets_above_it(metrics: Metrics) -> None:
-    """Buckets are cumulative, begin at 50 µs, and end at 5 s and at infinity."""
-    for _ in range(3):
-        metrics.begin("client", "get_secret", "default")(None)
+    """Buckets are cumulative, hold their own bound, begin at 50 µs, and end at 5 s and at infinity."""
+    metrics.begin("client", "get_secret", "default")
+    (tally,) = metrics._tallies.values()
+    for seconds in (3e-6, BOUNDS[0], 2e-3, 7.0):
+        tally.add("ok", seconds)
 
-    buckets = {sample.labels["le"]: sample.value for sample in samples(metrics, "secretstore_operation_seconds_bucket")}
-    assert [float(bound) for bound in buckets] == [*BOUNDS, float("inf")]
+    found = samples(metrics, "secretstore_operation_seconds_bucket")
+    buckets = {float(sample.labels["le"]): sample.value for sample in found}
+    assert list(buckets) == [*BOUNDS, float("inf")]
     assert (BOUNDS[0], BOUNDS[-1]) == (50e-6, 5.0)
-    assert list(buckets.values()) == sorted(buckets.values())
-    assert buckets["+Inf"] == buckets["5.0"] == 3
+    assert {bound: buckets[bound] for bound in (50e-6, 1e-3, 2.5e-3, 5.0, float("inf"))} == {
+        50e-6: 2,
+        1e-3: 2,
+        2.5e-3: 3,
+        5.0: 3,
+        float("inf"): 4,
+    }
 
 
 def test_a_hit_of_the_cache_is_an_operation_too(

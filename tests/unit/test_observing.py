@@ -89,7 +89,7 @@ def test_each_error_is_one_of_a_few_outcomes(error: BaseException | None, outcom
 
 
 @pytest.mark.parametrize("face", FACES)
-def test_every_method_that_asks_the_store_is_told(face: type) -> None:
+def test_every_method_that_asks_the_store_is_told(face: Any) -> None:
     """No public method of an observed face is forgotten: it is told, or stands in the short list of the others."""
     kind = observing._observed_kind(face, "")
     methods = {name for name, _ in inspect.getmembers(face, inspect.isfunction) if not name.startswith("_")}
