@@ -6,11 +6,13 @@ from contextlib import ExitStack
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
+from secretstore.cache import CacheConfig
 from secretstore.domain.observing import Observer
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import ConfigurationError
 from secretstore.providers.addresses import scheme_of
 from secretstore.providers.backing_off import BackingOff
+from secretstore.providers.cached import Cached
 from secretstore.providers.chain import ChainProvider, Link
 from secretstore.providers.observed import ObservedProvider
 
@@ -23,12 +25,15 @@ Open = Callable[[str], SecretProvider]
 _OPTIONAL = "optional"
 _WRITE = "write"
 
+# The one place that is named without a colon, as `connect` takes it.
+_EMBEDDED = "embedded"
+
 # Each is imported when it is first asked for, and its SDK with it.
 _OURS = {
     "aws-secretsmanager": "secretstore.providers.aws_secrets_manager:open_aws_secrets_manager",
     "aws-ssm": "secretstore.providers.aws_ssm:open_aws_ssm",
     "dotenv": "secretstore.providers.dotenv:open_dotenv",
-    "embedded": "secretstore.connecting:open_postgres",
+    _EMBEDDED: "secretstore.connecting:open_postgres",
     "env": "secretstore.providers.environment:open_environment",
     "file": "secretstore.providers.files:open_files",
     "memory": "secretstore.providers.memory:open_memory",
@@ -46,16 +51,19 @@ def open_provider(url: str, *, observer: Observer | None = None) -> SecretProvid
     The schemes are those of this library and the entry points `secretstore.providers` of what is installed beside it.
     Raises `ConfigurationError` where no provider takes the URL, and `ImportError` naming the extra that it needs.
     """
-    scheme = scheme_of(url)
+    scheme = url if url == _EMBEDDED else scheme_of(url)
     provider = (_ours(scheme) if scheme in _OURS else _theirs(scheme))(url)
     return provider if observer is None else ObservedProvider(provider, observer)
 
 
-def open_chain(urls: str | Iterable[str], *, observer: Observer | None = None) -> ChainProvider:
+def open_chain(
+    urls: str | Iterable[str], *, cache: CacheConfig | None = None, observer: Observer | None = None
+) -> ChainProvider:
     """Return the providers of URLs as one that asks them in order; a text has white space between them.
 
     `optional:` before a URL marks a link that may be down, `write:` the one that changes go to.  One that was down is
-    left alone for a while, see `BackingOff`.  `observer` is told of every call of a link.
+    left alone for a while, see `BackingOff`.  With `cache` the answers of each link that is able to be cached are kept.
+    `observer` is told of every call of a link.
     Danger: where an optional link is down, those behind it answer, perhaps with another value.
     Raises as `open_provider` does.
     """
@@ -65,7 +73,7 @@ def open_chain(urls: str | Iterable[str], *, observer: Observer | None = None) -
         for marks, url in marked:
             provider = open_provider(url, observer=observer)
             opened.callback(provider.close)
-            links.append(Link(BackingOff(provider), optional=_OPTIONAL in marks))
+            links.append(Link(Cached(BackingOff(provider), cache), optional=_OPTIONAL in marks))
         written = [link.name for (marks, _), link in zip(marked, links, strict=True) if _WRITE in marks]
         if len(written) > 1:
             raise ConfigurationError(f"a chain writes to one link, not to {' and '.join(written)}")

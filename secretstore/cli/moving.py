@@ -103,6 +103,10 @@ def copy(  # noqa: PLR0913 - an option each
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --delete-extra: do not ask.")] = False,
+    allow_empty_source: Annotated[
+        bool,
+        typer.Option("--allow-empty-source", help="With --delete-extra: also where the source has nothing at all."),
+    ] = False,
     output_format: OutputFormat = None,
 ) -> None:
     """Copy secrets from one provider to another.
@@ -127,7 +131,7 @@ def copy(  # noqa: PLR0913 - an option each
                     prefix=prefix,
                     map_to=map_to,
                     delete_extra=delete_extra,
-                    allow_empty_source=yes,
+                    allow_empty_source=allow_empty_source,
                     history=with_history,
                     verify=verify,
                     on_secret=lambda one: tell(shown.add_copied(one), None),

@@ -109,7 +109,10 @@ class SecretProvider(Protocol):
         """Return what is known of the versions, newest first, destroyed ones too; an empty list where there is no secret."""
 
     def destroy_versions(self, key: str, versions: Sequence[Version]) -> int:
-        """Take the values of versions away for good, and return how many it were."""
+        """Take the values of versions away for good, and return how many were still there.
+
+        Raises `SecretNotFoundError` where there is no such version; then none is destroyed.
+        """
 
     def close(self) -> None:
         """Give connections back; it is not used afterwards."""

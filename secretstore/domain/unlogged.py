@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# Those of boto3 that show requests and answers.
-AWS_LOGGERS = ("botocore.endpoint", "botocore.parsers")
+# Those of boto3 that show requests and answers, and the token of a session that signs them.
+AWS_LOGGERS = ("botocore.auth", "botocore.endpoint", "botocore.parsers")
 
 # Whether a call of ours is under way; those of others are logged as ever.
 _IS_OURS: ContextVar[bool] = ContextVar("secretstore-unlogged", default=False)

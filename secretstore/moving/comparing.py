@@ -62,7 +62,7 @@ class Comparing:
 
     def __post_init__(self) -> None:
         read, written = _path(self.source, self.keys.prefix), _path(self.target, self.keys.target_prefix)
-        if read != written and (read.startswith(written) or written.startswith(read)):
+        if read != written and _contains(read, written):
             raise ConfigurationError(
                 f"within {self.source.name} this would copy what it has just written; choose places, a prefix and a map "
                 "that lie apart"
@@ -169,8 +169,16 @@ class Comparing:
             yield "history"
 
 
-def _path(provider: SecretProvider, prefix: str) -> str:
-    return f"{provider.name.rstrip('/')}/{prefix}"
+def _path(provider: SecretProvider, prefix: str) -> tuple[str, str]:
+    """Return the options that a place is named by, and its path with a prefix."""
+    path, _, options = provider.name.partition("?")
+    return options, f"{path.rstrip('/')}/{prefix}"
+
+
+def _contains(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether one of two places may be within the other."""
+    (options, path), (other_options, other_path) = one, other
+    return options == other_options and (path.startswith(other_path) or other_path.startswith(path))
 
 
 def compare_providers(

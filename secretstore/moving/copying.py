@@ -199,12 +199,14 @@ def copy_secrets(  # noqa: PLR0913 - an option each
     the others go on; `is_complete` of the report says whether that happened.  `verify` reads back what was written.
     Older versions are written, too, where both sides keep them and the target has nothing of the key (`history`).
     Danger: `delete_extra` deletes what begins like the keys of the copy and is not in the source; with a source that has
-    nothing it is a `ConfigurationError` unless `allow_empty_source`.
+    nothing it is a `ConfigurationError` unless `allow_empty_source`, and with a chain that has optional links always.
     Raises what listing raises, and `ProviderError` where a place asks to wait for longer than `patience_seconds`.
     """
     keys = KeyMap.parse(map_to, prefix)
     comparing = Comparing.patiently(source, target, keys, seconds=patience_seconds, wait=wait)
     _require(target, Ability.WRITE, *([Ability.DELETE] if delete_extra else []))
+    if delete_extra:
+        _refuse_one_that_hides(source)
     if delete_extra and not allow_empty_source:
         _refuse_empty(comparing)
     counts = _Counts()
@@ -221,12 +223,20 @@ def _require(provider: SecretProvider, *abilities: Ability) -> None:
             raise ProviderError(f"{provider.name} cannot {ability}", provider=provider.name, operation=ability.value)
 
 
+def _refuse_one_that_hides(source: SecretProvider) -> None:
+    if getattr(source, "may_hide_secrets", False):
+        raise ConfigurationError(
+            f"{source.name} has an optional link, and while that is down its secrets look as if they were gone, so that "
+            "they would be deleted; copy without delete_extra, or from a chain whose links must answer"
+        )
+
+
 def _refuse_empty(comparing: Comparing) -> None:
     if not comparing.source.list_keys(comparing.keys.prefix, limit=1):
         raise ConfigurationError(
             f"{comparing.source.name} has nothing to copy, so that this would delete all secrets of "
             f"{comparing.target.name} that begin with {comparing.keys.target_prefix!r}; if that is meant, say "
-            "allow_empty_source=True, or --yes on the command line"
+            "allow_empty_source=True, or --allow-empty-source on the command line"
         )
 
 

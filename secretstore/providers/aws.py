@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Self
 
+from pydantic import Secret
+
 from secretstore.domain.unlogged import AWS_LOGGERS, unlogged
 from secretstore.errors import PermissionDeniedError, ProviderError
 from secretstore.providers.addresses import Address
@@ -122,7 +124,7 @@ class AwsProvider(Provider):
         about = "" if key is None else f"{key!r}: "
         try:
             with unlogged(*AWS_LOGGERS):
-                return getattr(self._client(), xform_name(action))(**parameters)
+                return self._hidden(getattr(self._client(), xform_name(action))(**parameters))
         except ClientError as error:
             # What was sent and answered hangs on the error; only its code leaves this block.
             if _code(error.response) not in none_for:
@@ -135,6 +137,10 @@ class AwsProvider(Provider):
             problem = self._failed_on_the_way(error, operation, about)
         del parameters  # a value is one of them, and whoever shows a traceback may show what its frames hold
         raise problem
+
+    def _hidden(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer with its values hidden: it stays in frames, whose locals some tools show."""
+        return answer
 
     def _part(self, answer: Mapping[str, Any], name: str, operation: str) -> Any:
         """Return a part that an answer of AWS has."""
@@ -198,6 +204,12 @@ def _check_whole(*, response_dict: Mapping[str, Any], **_: object) -> None:
     is_cut = int(headers.get("Content-Length", len(body))) != len(body)
     if is_cut or (response_dict["status_code"] < _REFUSED and "x-amzn-RequestId" not in headers):
         raise _NotWholeError
+
+
+def hide(told: dict[str, Any], *names: str) -> None:
+    """Make members of a part of an answer, where they are there, what shows only when it is asked for its value."""
+    for name in told.keys() & names:
+        told[name] = Secret(told[name])
 
 
 def _sdk() -> Any:

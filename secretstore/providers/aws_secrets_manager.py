@@ -25,7 +25,7 @@ from secretstore.errors import (
     VersionConflictError,
 )
 from secretstore.providers.addresses import Address
-from secretstore.providers.aws import OPTIONS, AwsPlace, AwsProvider
+from secretstore.providers.aws import OPTIONS, AwsPlace, AwsProvider, hide
 from secretstore.providers.aws_names import key_of, name_of
 from secretstore.providers.aws_tags import labels_of, tags_of
 from secretstore.providers.formats import Format, decoded, encoded
@@ -201,6 +201,11 @@ class AwsSecretsManagerProvider(AwsProvider):
         versions.reverse()
         newest_first = sorted(versions, key=lambda version: version["CreatedDate"], reverse=True)
         return [self._told(key, each["VersionId"], created_at=each["CreatedDate"]) for each in newest_first]
+
+    def _hidden(self, answer: dict[str, Any]) -> dict[str, Any]:
+        for secret in (answer, *answer.get("SecretValues", ())):
+            hide(secret, "SecretString", "SecretBinary")
+        return answer
 
     def _batch(self, batch: list[str], names: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
         for answer in self._pages("BatchGetSecretValue", _READ, SecretIdList=batch):

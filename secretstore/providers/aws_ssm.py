@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
 from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError, VersionConflictError
 from secretstore.providers.addresses import Address
-from secretstore.providers.aws import OPTIONS, AwsPlace, AwsProvider
+from secretstore.providers.aws import OPTIONS, AwsPlace, AwsProvider, hide
 from secretstore.providers.aws_names import key_of, name_of
 from secretstore.providers.aws_tags import labels_of, tags_of
 from secretstore.providers.formats import Format, decoded, encoded
@@ -167,6 +167,11 @@ class AwsSsmProvider(AwsProvider):
         )
         newest_first = sorted(pages, key=lambda each: each["Version"], reverse=True)
         return [self._version(key, each) for each in newest_first]
+
+    def _hidden(self, answer: dict[str, Any]) -> dict[str, Any]:
+        for parameter in (answer.get("Parameter", {}), *answer.get("Parameters", ())):
+            hide(parameter, "Value")
+        return answer
 
     def _keys_under(self, path: str) -> Iterator[str]:
         folder = self._settings.folder

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NoReturn, Self
 
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
-from secretstore.errors import ProviderError
+from secretstore.errors import ProviderError, SecretNotFoundError
 
 
 class Provider:
@@ -15,6 +15,8 @@ class Provider:
 
     abilities: frozenset[Ability] = frozenset()
     name: str
+    # Whether what is there may look as if it were missing, because a part of the place may be down.
+    may_hide_secrets: bool = False
 
     def read(self, key: str, *, version: Version | None = None) -> ProvidedSecret | None:
         """Return a secret."""
@@ -70,6 +72,12 @@ class Provider:
             self.require(Ability.CHECK_AND_SET if expected_version else Ability.CREATE)
         if labels is not None:
             self.require(Ability.LABELS)
+
+    def require_versions(self, key: str, versions: Sequence[Version], there: Collection[Version | None]) -> None:
+        """Raise `SecretNotFoundError` where one of the versions is none of those that there are."""
+        missing = next((version for version in versions if version not in there), None)
+        if missing is not None:
+            raise SecretNotFoundError(self.name, key, missing)
 
     def require(self, ability: Ability) -> None:
         """Raise `ProviderError` where this provider is not able to do it."""

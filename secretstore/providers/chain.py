@@ -103,6 +103,9 @@ class ChainProvider(Provider):
         self._writer = None if write_to is None else links[names.index(write_to)]
         self._outages = {link.name: _Outages(link) for link in links}
         self.abilities = self._abilities()
+        self.may_hide_secrets = any(
+            link.optional or getattr(link.provider, "may_hide_secrets", False) for link in links
+        )
 
     def read(self, key: str, *, version: Version | None = None) -> ProvidedSecret | None:
         """Return the secret of the first link that has it; an older version is one of that link's."""

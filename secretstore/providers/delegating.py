@@ -16,6 +16,7 @@ class Delegating(Provider):
         self._provider = provider
         self.name = provider.name
         self.abilities = provider.abilities
+        self.may_hide_secrets = getattr(provider, "may_hide_secrets", False)
 
     def read(self, key: str, *, version: Version | None = None) -> ProvidedSecret | None:
         """Return a secret."""

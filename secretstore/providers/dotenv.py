@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Collection
 from datetime import datetime
 
+from pydantic import Secret
+
 from secretstore.domain.names import Key
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
 from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError, PermissionDeniedError
@@ -75,12 +77,12 @@ class DotenvProvider(Provider):
     def _info(self, key: str, moment: datetime) -> ProvidedInfo:
         return ProvidedInfo(provider=self.name, key=key, updated_at=moment)
 
-    def _lines(self) -> tuple[dict[str, str], datetime]:
+    def _lines(self) -> tuple[dict[str, Secret[str]], datetime]:
         """Return the texts by key, and when the file was written."""
         contents = self._contents()
         lines = self._parsed(self._decoded(contents.data))
         names = ((name.removeprefix(self._prefix), text) for name, text in lines if name.startswith(self._prefix))
-        return {name: text for name, text in names if name}, contents.changed_at
+        return {name: Secret(text) for name, text in names if name}, contents.changed_at
 
     def _parsed(self, text: str) -> list[tuple[Key, str]]:
         parse = _parser()

@@ -6,6 +6,8 @@ The key `db.password` is the variable `APP_DB_PASSWORD`; `secretstore.domain.var
 import os
 from collections.abc import Mapping
 
+from pydantic import Secret
+
 from secretstore.domain.names import MAX_KEY_LENGTH
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
 from secretstore.domain.variables import key_of_variable, variable_name
@@ -41,7 +43,7 @@ class EnvironmentProvider(Provider):
         if version is not None:
             self.require(Ability.VERSIONS)
         variable = self._variable(key)
-        text = self._variables.get(variable)
+        text = self._text(variable)
         if text is None:
             return None
         value = decoded(text, self._form, name=f"the variable {variable}")
@@ -56,6 +58,10 @@ class EnvironmentProvider(Provider):
     def describe(self, key: str) -> ProvidedInfo | None:
         """Return that there is such a variable."""
         return self._info(key) if self._variable(key) in self._variables else None
+
+    def _text(self, variable: str) -> Secret[str] | None:
+        text = self._variables.get(variable)
+        return None if text is None else Secret(text)
 
     @property
     def _variables(self) -> Mapping[str, str]:

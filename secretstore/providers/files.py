@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import TypeVar
 
+from pydantic import Secret
+
 from secretstore.domain.names import parse_key
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
 from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError, PermissionDeniedError
@@ -77,7 +79,7 @@ class FilesProvider(Provider):
         contents = self._look(f"read {key!r}", lambda root: _contents(root, names, self._max_bytes))
         if contents is None:
             return None
-        value = self._decoded(key, contents.data)
+        value = self._decoded(key, contents)
         return ProvidedSecret(value_json=value, info=self._info(key, contents.changed_at))
 
     def list_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
@@ -93,17 +95,12 @@ class FilesProvider(Provider):
         status = self._look(f"describe {key!r}", lambda root: _of_file(_status(root, names)))
         return None if status is None else self._info(key, changed_at(status))
 
-    def _decoded(self, key: str, data: bytes) -> bytes:
+    def _decoded(self, key: str, contents: FileContents) -> bytes:
         name = f"{key!r} in {self.name}"
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            text = None
-        # Some tools show the locals of every frame.
-        del data
+        text = _text_of(contents)
         if text is None:
             raise InvalidSecretValueError(f"{name} is not UTF-8")
-        return decoded(_without_line_end(text), self._form, name=name)
+        return decoded(text, self._form, name=name)
 
     def _info(self, key: str, moment: datetime) -> ProvidedInfo:
         return ProvidedInfo(provider=self.name, key=key, updated_at=moment)
@@ -146,6 +143,13 @@ class _OutsideError(OSError):
 def _names_of(key: str) -> list[str] | None:
     names = key.split("/")
     return None if any(name in {"", "."} or name.startswith("..") for name in names) else names
+
+
+def _text_of(contents: FileContents) -> Secret[str] | None:
+    try:
+        return Secret(_without_line_end(contents.data.decode()))
+    except UnicodeDecodeError:
+        return None
 
 
 def _without_line_end(text: str) -> str:

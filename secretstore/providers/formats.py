@@ -5,12 +5,14 @@
     auto   a JSON object is an object, and everything else is a string; nothing else can be written, nor can a string that
            would be read as an object
 
-What each of them writes it reads back as it was.
+What each of them writes it reads back as it was.  What is read is hidden until it is decoded: where that fails, some tools
+show the locals of every frame.
 """
 
 import json
 from enum import StrEnum
 
+from pydantic import Secret
 from pydantic_core import from_json
 
 from secretstore.errors import InvalidSecretValueError
@@ -24,12 +26,12 @@ class Format(StrEnum):
     AUTO = "auto"
 
 
-def decoded(text: str, form: Format, *, name: object) -> bytes:
+def decoded(text: Secret[str], form: Format, *, name: object) -> bytes:
     """Return what is there as JSON in UTF-8; `name` is what errors call it.  Raises `InvalidSecretValueError`."""
-    if form is Format.TEXT or (form is Format.AUTO and not _is_object(text)):
+    if form is Format.TEXT or (form is Format.AUTO and not _is_object(text.get_secret_value())):
         return _as_string(text, name)
-    if _is_json(text):
-        return text.encode()
+    if _is_json(text.get_secret_value()):
+        return text.get_secret_value().encode()
     raise InvalidSecretValueError(f"{name} is not JSON; open its provider with format=text if it holds plain texts")
 
 
@@ -45,9 +47,9 @@ def encoded(value_json: bytes, form: Format, *, name: object) -> str:
     raise InvalidSecretValueError(f"{name} cannot be written with format={form}; open its provider with format=json")
 
 
-def _as_string(text: str, name: object) -> bytes:
+def _as_string(text: Secret[str], name: object) -> bytes:
     try:
-        return json.dumps(text, ensure_ascii=False).encode()
+        return json.dumps(text.get_secret_value(), ensure_ascii=False).encode()
     except UnicodeEncodeError:
         pass
     raise InvalidSecretValueError(f"{name} is not valid Unicode")

@@ -37,12 +37,12 @@ class _Kept:
 
 
 class MemoryProvider(Provider):
-    """Secrets in memory; many threads may use one at once."""
+    """Secrets in memory; many threads may use one at once.  Several get names where they have to be told apart."""
 
-    name = "memory:"
     abilities = frozenset(Ability)
 
-    def __init__(self) -> None:
+    def __init__(self, *, name: str = "memory:") -> None:
+        self.name = name
         self._lock = Lock()
         self._secrets: dict[str, _Kept] = {}
 
@@ -123,6 +123,7 @@ class MemoryProvider(Provider):
         moment = datetime.now(UTC)
         with self._lock:
             kept = self._secrets.get(key, _Kept())
+            self.require_versions(key, versions, {info.version for info, _ in kept.versions})
             wanted = [
                 place
                 for place, (info, value) in enumerate(kept.versions)

@@ -88,9 +88,8 @@ class PostgresProvider(Provider):
     def destroy_versions(self, key: str, versions: Sequence[Version]) -> int:
         """Take values away for good; without its current version a secret is deleted."""
         with self._told("destroy versions"):
-            there = {info.version for info in self._client.list_versions(key)}
-            wanted = [version for version in versions if isinstance(version, int) and version in there]
-            return self._client.destroy_versions(key, wanted) if wanted else 0
+            self.require_versions(key, versions, {info.version for info in self._client.list_versions(key)})
+            return self._client.destroy_versions(key, [int(version) for version in versions]) if versions else 0
 
     def close(self) -> None:
         """Close the client."""

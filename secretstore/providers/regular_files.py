@@ -2,8 +2,8 @@
 
 import os
 import stat
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 # Waits for nobody to write into a pipe, and gives no descriptor to programs that are started.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -17,10 +17,11 @@ class TooLargeError(OSError):
     """There are more bytes than are to be read."""
 
 
-class FileContents(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FileContents:
     """What a file held, and since when."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     changed_at: datetime
 
 

@@ -7,6 +7,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from pydantic import Secret
 
 from secretstore.domain.names import MAX_KEY_LENGTH
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, Version
@@ -39,6 +42,7 @@ _OPTIONS = frozenset({"auth", "ca", "member", "mount", "namespace", "role_mount"
 _AT_ONCE = 8
 _PAGE = 64
 _PARTS_OF_NO_PATH = {"", ".", ".."}
+_HOST = re.compile(r"[^\s/?#@\\\[\]]+")
 _LIST = {"list": "true"}
 _CAPABILITIES = {"GET": "read", "POST": "create and update", "PUT": "update", "DELETE": "delete"}
 
@@ -47,9 +51,12 @@ def open_vault(url: str) -> "VaultProvider":
     """Return the provider of a URL `vault://host:port/mount/folder?option=value`."""
     address = Address.parse(url, options=_OPTIONS)
     mount, folder = _mount_and_folder(address)
+    role_mount = address.options.get("role_mount", "approle").strip("/")
+    if _PARTS_OF_NO_PATH & set(role_mount.split("/")):
+        address.refuse("names with role_mount= where AppRole is mounted, without empty parts, . and ..")
     return VaultProvider(
         _place(address, "/".join(filter(None, [mount, folder]))),
-        How(auth=_auth(address), role_mount=address.options.get("role_mount", "approle").strip("/")),
+        How(auth=_auth(address), role_mount=role_mount),
         mount=mount,
         folder=folder,
         member=address.options.get("member") or "value",
@@ -87,6 +94,9 @@ class VaultProvider(Provider):
         found = self._ask("read", "GET", "data", mapping.path_of(key), query=query).data
         if found.get("data") is None:
             return None
+        if "metadata" not in found:
+            del found
+            raise self.failed("read", f"{key!r} is answered without its metadata, and not as Vault would")
         about = found["metadata"]
         info = self._info(key, about["version"], about, about.get("custom_metadata"))
         return ProvidedSecret(value_json=mapping.value_of(found["data"], self._member), info=info)
@@ -172,9 +182,7 @@ class VaultProvider(Provider):
         Raises `SecretNotFoundError` where there is no such version; then none is destroyed.
         """
         there = self._about(key, "destroy").get("versions", {})
-        missing = next((number for number in versions if not _is_number(number) or str(number) not in there), None)
-        if missing is not None:
-            raise SecretNotFoundError(self.name, key, missing if isinstance(missing, int) else None)
+        self.require_versions(key, versions, [int(number) for number in there])
         left = sorted({int(number) for number in versions if not there[str(number)]["destroyed"]})
         if left:
             self._ask("destroy", "PUT", "destroy", mapping.path_of(key), body=f'{{"versions":{left}}}')
@@ -296,7 +304,7 @@ class VaultProvider(Provider):
         try:
             if not self._is_known:
                 self._check_engine(operation)
-            return self._session.ask(method, quote(path), body=body, query=query)
+            return self._session.ask(method, quote(path), body=None if body is None else Secret(body), query=query)
         except UnreachedError as error:
             problem = self.failed(operation, f"{path} is out of reach, {error}", is_temporary=error.is_temporary)
         raise problem
@@ -333,7 +341,8 @@ def _mount_and_folder(address: Address) -> tuple[str, str]:
     path = address.path.strip("/")
     mount = address.options.get("mount", path.partition("/")[0]).strip("/")
     is_below = f"{path}/".startswith(f"{mount}/")
-    if not address.host or not is_below or (address.username, address.password) != (None, None):
+    # What was percent-encoded in a name of a host would lead to another one.
+    if not _HOST.fullmatch(address.host) or not is_below or (address.username, address.password) != (None, None):
         address.refuse("is written vault://host:port/mount/folder, without a user; with mount= the path begins with it")
     if _PARTS_OF_NO_PATH & set(path.split("/")):
         address.refuse("names a mount and a folder, without empty parts, . and ..")

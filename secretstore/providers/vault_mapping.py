@@ -198,7 +198,12 @@ def _is_kept_alone(part: Any) -> bool:
 
 
 def _dumped(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        # Lone surrogates; the error would hold the value.
+        pass
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _fits(text: str, most: int) -> bool:

@@ -1,4 +1,7 @@
-"""Requests to Vault or OpenBao, from many threads, under a token that is renewed and replaced in time (extra `vault`)."""
+"""Requests to Vault or OpenBao, from many threads, under a token that is renewed and replaced in time (extra `vault`).
+
+Tokens and what is sent are hidden: where a request fails, some tools show the locals of every frame.
+"""
 
 import copy
 import json
@@ -12,6 +15,9 @@ from http import HTTPStatus
 from math import inf
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from pydantic import Secret
 
 from secretstore.errors import ConfigurationError, PermissionDeniedError, ProviderError, SecretStoreError
 
@@ -40,7 +46,7 @@ class Answer:
         """Return the object that it holds; an empty one where there is none."""
         try:
             found = json.loads(self.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -99,7 +105,7 @@ class How:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Token:
-    text: str = field(repr=False)
+    text: Secret[str]
     due: float
     ends: float
     lease: float
@@ -113,7 +119,9 @@ class VaultSession:
         self._wire = _Wire(place)
         self._login = _Login(self._wire, how, clock)
 
-    def ask(self, method: str, path: str, *, body: str | None = None, query: Mapping[str, str] | None = None) -> Answer:
+    def ask(
+        self, method: str, path: str, *, body: Secret[str] | None = None, query: Mapping[str, str] | None = None
+    ) -> Answer:
         """Send a request, once more with another token where the first has ended.
 
         Raises `UnreachedError` where there is no answer, and `PermissionDeniedError` where no login succeeds.
@@ -144,17 +152,21 @@ class _Wire:
         method: str,
         path: str,
         *,
-        token: str | None = None,
-        body: str | None = None,
+        token: Secret[str] | None = None,
+        body: Secret[str] | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
         from requests.exceptions import RequestException  # noqa: PLC0415 - hvac brings it
 
         adapter = self._taken()
-        adapter.token = token
+        adapter.token = None if token is None else token.get_secret_value()
         try:
             answer = adapter.request(
-                method, f"/v1/{path}", raise_exception=False, data=body and body.encode(), params=query
+                method,
+                f"/v1/{path}",
+                raise_exception=False,
+                data=None if body is None else body.get_secret_value().encode(),
+                params=query,
             )
             sent = Answer(answer.status_code, answer.content)
         except (RequestException, OSError) as error:
@@ -215,7 +227,7 @@ class _Login:
         self._problem: SecretStoreError | None = None
         self._turns = 0
 
-    def token(self, *, ended: str | None = None) -> str:
+    def token(self, *, ended: Secret[str] | None = None) -> Secret[str]:
         """Return a token, another one than `ended`."""
         known, turns = self._known, self._turns
         if known is not None and known.text != ended and self._clock() < known.due:
@@ -228,29 +240,29 @@ class _Login:
                 return self._known.text
             raise copy.copy(self._problem or self._nobody())
 
-    def has_ended(self, token: str) -> bool:
+    def has_ended(self, token: Secret[str]) -> bool:
         """Return whether a token that was refused is good for nothing, rather than without the right."""
         return self._wire.send("GET", "auth/token/lookup-self", token=token).status == HTTPStatus.FORBIDDEN
 
-    def _take_turn(self, ended: str | None) -> None:
+    def _take_turn(self, ended: Secret[str] | None) -> None:
         try:
             self._known, self._problem = self._next(ended), None
         except SecretStoreError as error:
             self._known, self._problem = self._still_good(ended), error.with_traceback(None)
         self._turns += 1
 
-    def _still_good(self, ended: str | None) -> _Token | None:
+    def _still_good(self, ended: Secret[str] | None) -> _Token | None:
         """Return the token of before, to be replaced a little later, where it has some time left."""
         known, now = self._known, self._clock()
         if known is None or known.text == ended or known.ends <= now:
             return None
         return replace(known, due=now + (known.ends - now) * (1 - _RENEWED_AFTER))
 
-    def _next(self, ended: str | None) -> _Token:
+    def _next(self, ended: Secret[str] | None) -> _Token:
         known = self._known
         if known is not None and known.text != ended and known.can_be_renewed:
             # Where that is refused, at its last moment with status 500, another token is needed.
-            answer = self._wire.send("POST", "auth/token/renew-self", token=known.text, body="{}")
+            answer = self._wire.send("POST", "auth/token/renew-self", token=known.text, body=Secret("{}"))
             if answer.is_success:
                 return self._leased(answer, known)
         given = self._given()
@@ -262,27 +274,27 @@ class _Login:
             )
         return self._looked_up(given)
 
-    def _given(self) -> str | None:
+    def _given(self) -> Secret[str] | None:
         """Return the token that the environment has; what Vault's own program left behind comes last."""
         if self._how.auth == "approle":
             return None
         given = _setting("VAULT_TOKEN", self._wire.place.name)
-        has_role = self._how.auth is None and _setting("VAULT_ROLE_ID", self._wire.place.name)
-        if given or has_role:
+        has_role = self._how.auth is None and _setting("VAULT_ROLE_ID", self._wire.place.name) is not None
+        if given is not None or has_role:
             return given
         left = Path("~/.vault-token").expanduser()
         found = _text_of(left, self._wire.place.name) if left.is_file() else None
-        if found or self._how.auth is None:
+        if found is not None or self._how.auth is None:
             return found
         raise self._nobody()
 
     def _logged_in(self) -> _Token:
         name = self._wire.place.name
         role, secret = _setting("VAULT_ROLE_ID", name), _setting("VAULT_SECRET_ID", name)
-        if not role or not secret:
+        if role is None or secret is None:
             raise self._nobody()
-        body = json.dumps({"role_id": role, "secret_id": secret})
-        answer = self._wire.send("POST", f"auth/{self._how.role_mount}/login", body=body)
+        body = Secret(json.dumps({"role_id": role.get_secret_value(), "secret_id": secret.get_secret_value()}))
+        answer = self._wire.send("POST", quote(f"auth/{self._how.role_mount}/login"), body=body)
         self._check_is_settled(answer)
         if answer.is_success:
             return self._leased(answer, None)
@@ -292,20 +304,22 @@ class _Login:
         )
 
     def _leased(self, answer: Answer, before: _Token | None) -> _Token:
-        auth = answer.json()["auth"]
+        auth = answer.json().get("auth") or {}
+        if "client_token" not in auth:
+            raise self._wire.failed("it answers a login without a token; are its address and role_mount right?")
         lease = float(auth["lease_duration"])
         # A renewal that gives less time than the last one has met the longest time that a token may have.
         grows = before is None or lease >= before.lease
-        return self._token_of(auth["client_token"], lease, can_be_renewed=auth["renewable"] and grows)
+        return self._token_of(Secret(auth["client_token"]), lease, can_be_renewed=auth["renewable"] and grows)
 
-    def _looked_up(self, given: str) -> _Token:
+    def _looked_up(self, given: Secret[str]) -> _Token:
         # A token without the policy `default` may not look at itself; then a refusal will tell that it has ended.
         answer = self._wire.send("GET", "auth/token/lookup-self", token=given)
         self._check_is_settled(answer)
         found = answer.data
         return self._token_of(given, float(found.get("ttl", 0)), can_be_renewed=found.get("renewable", False))
 
-    def _token_of(self, text: str, lease: float, *, can_be_renewed: bool) -> _Token:
+    def _token_of(self, text: Secret[str], lease: float, *, can_be_renewed: bool) -> _Token:
         now, length = self._clock(), lease or inf
         due, ends = now + length * _RENEWED_AFTER, now + length
         return _Token(text=text, due=due, ends=ends, lease=lease, can_be_renewed=can_be_renewed)
@@ -318,14 +332,18 @@ class _Login:
         return ConfigurationError(f"nobody is logged in at {self._wire.place.name}; {_HOW_TO_LOG_IN}")
 
 
-def _setting(name: str, place: str) -> str | None:
+def _setting(name: str, place: str) -> Secret[str] | None:
     file = os.environ.get(f"{name}_FILE")
-    return _text_of(Path(file), place) if file else os.environ.get(name) or None
+    return _text_of(Path(file), place) if file else _unless_empty(os.environ.get(name, ""))
 
 
-def _text_of(file: Path, place: str) -> str:
+def _unless_empty(text: str) -> Secret[str] | None:
+    return Secret(text) if text else None
+
+
+def _text_of(file: Path, place: str) -> Secret[str] | None:
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return _unless_empty(file.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError):
         pass
     raise ConfigurationError(f"cannot read {file}, which is needed to log in at {place}")

@@ -21,7 +21,7 @@ from secretstore.errors import (
     VersionConflictError,
 )
 
-Seed = Callable[[str, bytes], None]
+Seed = Callable[[str, bytes], object]
 
 MARKER = "M4rker-0f-a-value"
 # The first of two keys that differ in their case, or that an escape could confuse, stands before the other one.
@@ -120,11 +120,7 @@ class SecretProviderContract:
     @pytest.fixture
     def seed(self, provider: SecretProvider) -> Seed:
         """Return what puts a secret into the place; it refuses what a write would refuse."""
-
-        def write(key: str, value_json: bytes) -> None:
-            provider.write(key, value_json)
-
-        return write
+        return provider.write
 
     @pytest.fixture
     def spare(self, provider: SecretProvider) -> SecretProvider:
@@ -409,22 +405,22 @@ class SecretProviderContract:
         with refused(SecretNotFoundError):
             provider.undelete("missing")
 
-    def test_older_versions(self, provider: SecretProvider) -> None:
+    def test_older_versions(self, provider: SecretProvider, seed: Seed) -> None:
         """They are told newest first, and each has its value."""
         _needs(provider, Ability.VERSIONS)
-        written = [provider.write("versioned", text(number)).version for number in range(3)]
+        written = _seeded(provider, seed, "versioned", 3)
 
         listed = [info.version for info in provider.list_versions("versioned")]
         assert listed == written[::-1]
         assert [_of_version(provider, "versioned", version) for version in written] == [text(n) for n in range(3)]
         assert provider.read("versioned", version=_unknown(written)) is None
-        assert provider.read("missing", version=_known(written)) is None
+        assert provider.read("missing", version=written[0]) is None
         assert provider.list_versions("missing") == []
 
-    def test_destroyed_versions(self, provider: SecretProvider) -> None:
+    def test_destroyed_versions(self, provider: SecretProvider, seed: Seed) -> None:
         """A value is gone for good, the record of its version stays, and so do the others."""
         _needs(provider, Ability.DESTROY)
-        written = [_known([provider.write("versioned", text(number)).version]) for number in range(3)]
+        written = _seeded(provider, seed, "versioned", 3)
 
         assert provider.destroy_versions("versioned", [written[0]]) == 1
         assert provider.destroy_versions("versioned", written[:2]) == 1
@@ -433,6 +429,15 @@ class SecretProviderContract:
         gone = [info.destroyed_at is not None for info in provider.list_versions("versioned")]
         assert gone == [False, True, True]
         assert _value(provider.read("versioned")) == text(2)
+
+    def test_a_version_that_there_is_not_destroys_nothing(self, provider: SecretProvider, seed: Seed) -> None:
+        """It is an error, and the versions beside it stay."""
+        _needs(provider, Ability.DESTROY)
+        written = _seeded(provider, seed, "versioned", 2)
+        for key in ("versioned", "missing"):
+            with refused(SecretNotFoundError):
+                provider.destroy_versions(key, [written[0], _unknown(written)])
+        assert [_of_version(provider, "versioned", version) for version in written] == [text(0), text(1)]
 
     def test_nothing_shows_a_value(self, provider: SecretProvider, seed: Seed) -> None:
         """Neither the provider, nor its records, though a person prints them."""
@@ -540,8 +545,21 @@ def _values(secrets: dict[str, ProvidedSecret]) -> dict[str, bytes]:
     return {key: secret.value_json for key, secret in secrets.items()}
 
 
-def _of_version(provider: SecretProvider, key: str, version: Version | None) -> bytes | None:
-    return _value(provider.read(key, version=_known([version])))
+def _seeded(provider: SecretProvider, seed: Seed, key: str, times: int) -> list[Version]:
+    """Put versions of a secret there, and return what they are called, oldest first."""
+    return [_version_of(provider, seed, key, number) for number in range(times)]
+
+
+def _version_of(provider: SecretProvider, seed: Seed, key: str, number: int) -> Version:
+    seed(key, text(number))
+    info = provider.describe(key)
+    assert info is not None
+    assert info.version is not None, "whoever keeps versions names them"
+    return info.version
+
+
+def _of_version(provider: SecretProvider, key: str, version: Version) -> bytes | None:
+    return _value(provider.read(key, version=version))
 
 
 def _number(info: ProvidedInfo) -> int:
@@ -549,12 +567,7 @@ def _number(info: ProvidedInfo) -> int:
     return info.version
 
 
-def _known(versions: Sequence[Version | None]) -> Version:
-    assert versions[0] is not None, "whoever keeps versions names them"
-    return versions[0]
-
-
-def _unknown(versions: Collection[Version | None]) -> Version:
+def _unknown(versions: Collection[Version]) -> Version:
     return _NO_NUMBER if all(isinstance(version, int) for version in versions) else _NO_NAME
 
 

@@ -135,6 +135,18 @@ def test_an_empty_source_deletes_nothing_unasked(moving: CommandLine, target: Se
     assert len(all_of(target)) == 3
 
 
+def test_a_script_that_asks_nobody_deletes_nothing_for_an_empty_source(
+    moving: CommandLine, target: SecretClient
+) -> None:
+    """A job with --yes whose source is not mounted ends with an error; that everything goes has a word of its own."""
+    refused = moving("copy", "--delete-extra", "--yes")
+
+    assert (refused.code, len(all_of(target))) == (2, 3)
+    assert "--allow-empty-source" in refused.err
+    assert moving("copy", "--delete-extra", "--yes", "--allow-empty-source").code == 0
+    assert all_of(target) == {}
+
+
 def test_a_person_sees_a_bar_and_a_table(moving: CommandLine, source: SecretClient, target: SecretClient) -> None:
     """The bar counts secrets, the table says what became of each, and no value is on the terminal."""
     done = moving.on_terminal("copy", "--verify").finish()

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from secretstore.tracing import Tracing
 from tests.support.errors import assert_tells_nothing, refused_role
 from tests.support.faces import async_engine
 from tests.support.forms import forms_of
+from tests.support.frames import shown_by_frames
 from tests.support.server import Server
 from tests.support.threads import in_thread, wait_until_blocked
 
@@ -296,21 +296,9 @@ def test_a_tool_that_collects_locals_is_shown_nothing(engine: Engine, keyring: K
         store.get_secret("a", Login)
     store.close()
 
-    # Without this very test, which knows what it wrote.
-    frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.value.__traceback__)][1:]
-    shown = [text for frame in frames for text in _collected(frame)]
-    assert len(frames) > 2
+    shown = shown_by_frames(caught.value)
+    assert len(shown) > 2
     assert not [text for text in shown if any(part in text for part in SHOWN)]
-
-
-def _collected(value: object, depth: int = 4) -> Iterator[str]:
-    if depth and isinstance(value, dict):
-        value = [*value, *value.values()]
-    if depth and isinstance(value, list | tuple | set | frozenset):
-        for part in value:
-            yield from _collected(part, depth - 1)
-    else:
-        yield repr(value)
 
 
 def _server_log(raw: psycopg.Connection) -> Path | None:

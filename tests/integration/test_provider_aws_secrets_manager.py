@@ -28,6 +28,7 @@ from secretstore.providers.aws_secrets_manager import AwsSecretsManagerProvider
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
 from secretstore.testing.interruptions import _Request
 from tests.support.aws import Aws
+from tests.support.frames import shown_by_frames
 
 REGION = "eu-west-1"
 PLACE = f"aws-secretsmanager://{REGION}/app/prod/"
@@ -291,6 +292,7 @@ def test_what_is_binary_is_refused(raw: Any, provider: AwsSecretsManagerProvider
         with pytest.raises(InvalidSecretValueError, match=r"'binary' in .* is binary") as caught:
             read("binary")
         assert_shows_nothing(caught.value)
+        assert MARKER not in "".join(shown_by_frames(caught.value))
     assert provider.list_keys() == ["binary"]
 
 
@@ -306,6 +308,10 @@ def test_what_others_wrote_is_read(raw: Any, opened: Open) -> None:
     with pytest.raises(InvalidSecretValueError, match="format=text") as caught:
         opened().read("db-secret")
     assert_shows_nothing(caught.value)
+    assert MARKER not in "".join(shown_by_frames(caught.value))
+    with pytest.raises(InvalidSecretValueError, match="format=text") as caught:
+        opened().read_many(["a=b", "c++"])
+    assert MARKER not in "".join(shown_by_frames(caught.value))
 
 
 def test_only_secrets_of_the_folder_are_seen(raw: Any, opened: Open) -> None:

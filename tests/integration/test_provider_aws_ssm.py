@@ -24,6 +24,8 @@ from secretstore.providers.aws_names import name_of
 from secretstore.providers.aws_ssm import AwsSsmProvider
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
 from tests.support.aws import Aws, actions_of, policies
+from tests.support.errors import assert_tells_nothing
+from tests.support.frames import shown_by_frames
 from tests.support.project import ROOT, run_python
 
 PLACE = "aws-ssm://eu-west-1/app/prod/"
@@ -338,6 +340,33 @@ def test_no_value_is_logged(cloud: Aws, folder: AwsSsmProvider, caplog: pytest.L
 
     stored(cloud, "/app/prod/a")
     assert "hidden" in caplog.text
+
+
+def test_no_credentials_are_logged(
+    cloud: Aws, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the key that signs, nor the token of a session, which the SDK shows at its lowest level."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key-of-a-test")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "session-of-a-test")
+    caplog.set_level(logging.DEBUG)
+    with opened(cloud) as provider:
+        assert provider.read("a") is None
+    assert "GetParameter" in caplog.text
+    assert not [secret for secret in ("key-of-a-test", "session-of-a-test") if secret in caplog.text]
+
+
+@pytest.mark.parametrize("read", [lambda p: p.read("a"), lambda p: p.read_many(["a", "b"])], ids=["one", "many"])
+def test_a_value_that_does_not_fit_is_not_shown(
+    cloud: Aws, folder: AwsSsmProvider, read: Callable[[SecretProvider], object]
+) -> None:
+    """Neither it nor those that were read beside it are in the error or its frames."""
+    for name in ("a", "b"):
+        cloud.client("ssm").put_parameter(Name=f"/app/prod/{name}", Value=f"Zq7-marker-{name}", Type="SecureString")
+    with pytest.raises(InvalidSecretValueError, match="format=text") as caught:
+        read(folder)
+
+    assert_tells_nothing(caught.value, "Zq7-marker")
+    assert "Zq7-marker" not in "".join(shown_by_frames(caught.value))
 
 
 def test_a_page_of_a_proxy_is_no_success(cloud: Aws, way: HttpRelay, behind: AwsSsmProvider) -> None:

@@ -18,6 +18,7 @@ from secretstore import (
     PermissionDeniedError,
     ProviderError,
     SecretClient,
+    SecretNotFoundError,
     connecting,
     open_provider,
 )
@@ -108,7 +109,8 @@ def test_versions_of_other_kinds_are_missing(provider: PostgresProvider) -> None
     provider.write("a", b"1")
 
     assert provider.read("a", version="abc") is None
-    assert provider.destroy_versions("a", ["abc", 7]) == 0
+    with pytest.raises(SecretNotFoundError, match="'a' in version abc in namespace 'postgresql:"):
+        provider.destroy_versions("a", [1, "abc"])
 
 
 def test_a_wrong_key_ring_is_an_error_that_names_the_provider(

@@ -11,8 +11,7 @@ class FailingProvider(MemoryProvider):
     """Keeps secrets in memory, notes what it is asked, and raises `problem` instead of answering where there is one."""
 
     def __init__(self, name: str, **secrets: str) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name=name)
         self.problem: SecretStoreError | None = None
         self.asked: list[tuple[str, object]] = []
         self.closed = 0

@@ -12,8 +12,7 @@ MARKER = "hunter2-of-the-test"
 
 def memory(secrets: Mapping[str, bytes] | None = None, *, name: str = "memory:source") -> MemoryProvider:
     """A place in memory with these secrets."""
-    provider = MemoryProvider()
-    provider.name = name
+    provider = MemoryProvider(name=name)
     for key, value in (secrets or {}).items():
         provider.write(key, value)
     return provider
@@ -29,8 +28,7 @@ class Watched(MemoryProvider):
     """A place in memory that counts its writes, may be able to do less, and lets a test step in before each call."""
 
     def __init__(self, *lacks: Ability, before: Callable[[str, str], None] | None = None) -> None:
-        super().__init__()
-        self.name = "memory:target"
+        super().__init__(name="memory:target")
         self.abilities = frozenset(Ability) - set(lacks)
         self.before = before or (lambda _, __: None)
         self.written: list[str] = []

@@ -2,6 +2,7 @@
 
 import json
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,12 +22,15 @@ from secretstore import (
     compare_providers,
     copy_secrets,
 )
-from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret
+from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
 from secretstore.moving import trying
 from secretstore.moving.digests import Digests
 from secretstore.moving.mapping import KeyMap
+from secretstore.providers.backing_off import BackingOff
+from secretstore.providers.chain import ChainProvider, Link
 from secretstore.providers.memory import MemoryProvider
 from tests.support.moving import MARKER, Watched, busy, memory, once, raising, values
+from tests.support.told_provider import ToldProvider
 
 KEYS = st.text(alphabet="ab/é\uffff💥", min_size=1, max_size=4)
 SECRETS = st.dictionaries(KEYS, st.sampled_from([b"null", b'""', b"1", b"1.0", b'{"a":1,"b":2}']), max_size=12)
@@ -127,6 +131,9 @@ def test_a_place_is_not_copied_into_what_is_copied() -> None:
         ("vault://h/a", "vault://h/a/b", False),
         ("vault://h/a/", "vault://h", False),
         ("vault://h/a", "vault://h/ab", True),
+        ("vault://h/a?namespace=t", "vault://h/a/b?namespace=t", False),
+        ("vault://h/a?namespace=t", "vault://h/a/b?namespace=u", True),
+        ("vault://h/a", "vault://h/a/b?namespace=t", True),
     ],
 )
 def test_a_folder_is_not_copied_into_itself(source: str, target: str, ends: bool) -> None:  # noqa: FBT001 - a case
@@ -138,6 +145,15 @@ def test_a_folder_is_not_copied_into_itself(source: str, target: str, ends: bool
     else:
         with pytest.raises(ConfigurationError, match="lie apart"):
             copy_secrets(*places)
+
+
+def test_places_in_memory_lie_apart_by_their_names() -> None:
+    """Each is a place of its own, and says which where it has a name."""
+    source, target = (MemoryProvider(name=f"memory:{name}") for name in ("source", "target"))
+    source.write("a", b"1")
+
+    assert copy_secrets(source, target, map_to="old/{key}").is_complete
+    assert (source.name, MemoryProvider().name, values(target)) == ("memory:source", "memory:", {"old/a": b"1"})
 
 
 def test_values_are_equal_whatever_their_spaces_and_order() -> None:
@@ -277,6 +293,22 @@ def test_an_empty_source_deletes_nothing_unless_that_is_meant() -> None:
     assert values(target) == {"a/1": b"1"}
     copy_secrets(source, target, prefix="a/", delete_extra=True, allow_empty_source=True)
     assert values(target) == {}
+
+
+@pytest.mark.parametrize("wrap", [lambda chain: chain, BackingOff], ids=["chain", "wrapped"])
+def test_what_is_hidden_by_an_optional_link_that_is_down_is_not_deleted(
+    wrap: Callable[[SecretProvider], SecretProvider],
+) -> None:
+    """A chain that may leave secrets out is no reason to delete them, and one whose links must answer is."""
+    above, below, target = ToldProvider(), memory({"b": b"1"}), filled({"a": b"1", "x": b"1"})
+    above.write("a", b"1")
+    links = [Link(above, name="above"), Link(below, name="below")]
+
+    with pytest.raises(ConfigurationError, match="has an optional link"):
+        copy_secrets(wrap(ChainProvider([replace(links[0], optional=True), links[1]])), target, delete_extra=True)
+    assert values(target) == {"a": b"1", "x": b"1"}
+    assert copy_secrets(wrap(ChainProvider(links)), target, delete_extra=True).is_complete
+    assert values(target) == {"a": b"1", "b": b"1"}
 
 
 def test_what_a_late_list_leaves_out_is_not_deleted() -> None:

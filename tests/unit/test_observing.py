@@ -105,7 +105,7 @@ def test_every_method_that_asks_the_store_is_told(face: Any) -> None:
 
 def test_an_observed_class_is_made_once_and_named_like_its_own() -> None:
     """Whoever looks at an observed client sees the class that it was made from."""
-    kind = observing._observed_kind(SecretClient, "")
+    kind: Any = observing._observed_kind(SecretClient, "")
 
     assert observing._observed_kind(SecretClient, "") is kind
     assert observing._observed_kind(kind, "") is kind

@@ -2,7 +2,7 @@
 
 import pytest
 
-from secretstore import ConfigurationError, open_chain, opening
+from secretstore import CacheConfig, ConfigurationError, ProviderClient, open_chain, opening
 from secretstore.domain.providers import Ability
 from secretstore.opening import open_provider
 from tests.support.failing import FailingProvider
@@ -98,3 +98,34 @@ def test_a_link_that_was_down_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert [secret and secret.info.provider for secret in found] == ["env://?prefix=TOP_"] * 5
     assert (down.asked, chain.statistics()[0].failures) == ([("read", "k")], 5)
+
+
+def test_what_a_link_said_is_kept_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each link's answer by itself, so that a link that goes down is not replaced by the next one while its is kept."""
+    above, below = FailingProvider("above", k="of above"), FailingProvider("below", k="of below", other="of below")
+    places = {"memory:": above, "env://": below}
+    monkeypatch.setattr(opening, "open_provider", places.__getitem__)
+
+    with open_chain("optional:memory: write:env://", cache=CacheConfig()) as chain:
+        client = ProviderClient(chain)
+        first = client.get_secret("k"), client.get_secret("other")
+        above.go_down()
+        again = client.get_secret("k"), client.get_secret("other")
+
+        assert first == again == ("of above", "of below")
+        reads = [key for place in (above, below) for call, key in place.asked if call == "read"]
+        assert reads == ["k", "other", "other"]
+        assert chain.statistics()[0].failures == 0
+
+
+def test_what_is_written_through_a_chain_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept of the key is let go of."""
+    place = FailingProvider("place", k="old")
+    monkeypatch.setattr(opening, "open_provider", lambda _: place)
+
+    with open_chain("write:memory:", cache=CacheConfig()) as chain:
+        client = ProviderClient(chain)
+        before = client.get_secret("k")
+        client.set_secret("k", "new")
+
+        assert (before, client.get_secret("k")) == ("old", "new")

@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 
 import secretstore
-from secretstore import ConfigurationError, SecretProvider
+from secretstore import ConfigurationError, SecretProvider, connecting
 from secretstore.opening import _OURS, open_provider
+from secretstore.providers.memory import MemoryProvider
 
 # What another package brings: a function from a URL to a provider.
 MODULE = """
 from secretstore.providers.memory import MemoryProvider
 
 def open_theirs(url):
-    provider = MemoryProvider()
-    provider.name = f"theirs of {url}"
-    return provider
+    return MemoryProvider(name=f"theirs of {url}")
 """
 
 
@@ -43,6 +42,14 @@ def test_a_url_is_opened(url: str) -> None:
     provider: SecretProvider = secretstore.open_provider(url)
 
     assert provider.name.startswith(url.partition(":")[0].lower())
+
+
+def test_the_embedded_server_is_called_as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is a database URL for a client is one for a provider, so that a program can hand its own on."""
+    monkeypatch.setattr(connecting, "open_postgres", lambda url: MemoryProvider(name=f"opened {url}"))
+
+    assert open_provider("embedded").name == "opened embedded"
+    assert open_provider("embedded:").name == "opened embedded:"
 
 
 def test_others_providers_are_opened(packages: Path) -> None:

@@ -150,7 +150,7 @@ def test_versions(client: Any) -> None:
     assert client.get_secret("a", version=1) == 1
     assert client.describe_secret("a").labels == {"team": "x"}
     assert [info.version for info in client.list_versions("a")] == [second.version, first.version]
-    assert client.destroy_versions("a", iter([1, 7])) == 1
+    assert client.destroy_versions("a", iter([1, 1])) == 1
     assert client.get_secret("a", version=1, default="gone") == "gone"
     assert client.get_secret("a", version="no number here") is None
 

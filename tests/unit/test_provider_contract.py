@@ -8,6 +8,7 @@ import pytest
 
 from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider, Version
 from secretstore.errors import InvalidSecretKeyError, ProviderError
+from secretstore.providers.base import Provider
 from secretstore.providers.memory import MemoryProvider
 from secretstore.testing import SecretProviderContract
 
@@ -216,6 +217,24 @@ class KeepsTheDestroyed(MemoryProvider):
         return len(versions)
 
 
+class PassesOverWhatIsNot(MemoryProvider):
+    """Destroys the versions that there are, whatever else was asked for."""
+
+    def destroy_versions(self, key: str, versions: Sequence[Version]) -> int:
+        """Destroy."""
+        there = {info.version for info in self.list_versions(key)}
+        wanted = [version for version in versions if version in there]
+        return super().destroy_versions(key, wanted) if wanted else 0
+
+
+class OnlyReads(MemoryProvider):
+    """Knows older versions, and takes no new ones."""
+
+    abilities = frozenset({Ability.VERSIONS})
+
+    write = Provider.write
+
+
 FAULTS = [
     (NullIsMissing, "test_awkward_values"),
     (RoundsNumbers, "test_awkward_values"),
@@ -239,6 +258,7 @@ FAULTS = [
     (ListsDeleted, "test_a_deleted_secret_is_missing"),
     (OldestFirst, "test_older_versions"),
     (KeepsTheDestroyed, "test_destroyed_versions"),
+    (PassesOverWhatIsNot, "test_a_version_that_there_is_not_destroys_nothing"),
 ]
 
 
@@ -249,3 +269,11 @@ def test_a_fault_is_found(fault: type[MemoryProvider], name: str) -> None:
 
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         attempt(name, fault())
+
+
+def test_versions_are_tried_where_nothing_can_be_written() -> None:
+    """What puts them there is the place's own."""
+    provider = OnlyReads()
+    SecretProviderContract().test_older_versions(
+        provider, lambda key, value: MemoryProvider.write(provider, key, value)
+    )
