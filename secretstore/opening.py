@@ -52,8 +52,8 @@ def open_provider(url: str, *, observer: Observer | None = None) -> SecretProvid
     Raises `ConfigurationError` where no provider takes the URL, and `ImportError` naming the extra that it needs.
     """
     scheme = url if url == _EMBEDDED else scheme_of(url)
-    provider = (_ours(scheme) if scheme in _OURS else _theirs(scheme))(url)
-    return provider if observer is None else ObservedProvider(provider, observer)
+    opened = _ours(scheme) if scheme in _OURS else _theirs(scheme)
+    return _observed(opened(url), observer)
 
 
 def open_chain(
@@ -71,7 +71,7 @@ def open_chain(
     with ExitStack() as opened:
         links: list[Link] = []
         for marks, url in marked:
-            provider = open_provider(url, observer=observer)
+            provider = _observed(open_provider(url), observer)
             opened.callback(provider.close)
             links.append(Link(Cached(BackingOff(provider), cache), optional=_OPTIONAL in marks))
         written = [link.name for (marks, _), link in zip(marked, links, strict=True) if _WRITE in marks]
@@ -84,6 +84,10 @@ def open_chain(
 
 # As people import them.
 open_chain.__module__ = open_provider.__module__ = "secretstore"
+
+
+def _observed(provider: SecretProvider, observer: Observer | None) -> SecretProvider:
+    return provider if observer is None else ObservedProvider(provider, observer)
 
 
 def _ours(scheme: str) -> Open:

@@ -79,7 +79,7 @@ def test_a_text_that_is_no_chain_is_refused(urls: str | list[str], said: str) ->
 def test_what_was_opened_is_closed_when_a_later_link_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider may have started something, such as a server."""
     opened = FailingProvider("first")
-    monkeypatch.setattr(opening, "open_provider", lambda url, **_: opened if url == "memory:" else open_provider(url))
+    monkeypatch.setattr(opening, "open_provider", lambda url: opened if url == "memory:" else open_provider(url))
 
     with pytest.raises(ConfigurationError):
         open_chain("memory: nowhere://")
@@ -91,7 +91,7 @@ def test_a_link_that_was_down_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
     """A place that hangs is asked once, and not by every read."""
     down = FailingProvider("down")
     down.go_down()
-    monkeypatch.setattr(opening, "open_provider", lambda url, **_: down if url == "memory:" else open_provider(url))
+    monkeypatch.setattr(opening, "open_provider", lambda url: down if url == "memory:" else open_provider(url))
 
     with open_chain("optional:memory: env://?prefix=TOP_") as chain:
         found = [chain.read("k") for _ in range(5)]
