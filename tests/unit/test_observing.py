@@ -105,11 +105,10 @@ def test_every_method_that_asks_the_store_is_told(face: Any) -> None:
 
 def test_an_observed_class_is_made_once_and_named_like_its_own() -> None:
     """Whoever looks at an observed client sees the class that it was made from."""
-    face: Any = SecretClient
-    kind: Any = observing._observed_kind(face, "")
+    make: Any = observing._observed_kind
+    kind = make(SecretClient, "")
 
-    assert observing._observed_kind(face, "") is kind
-    assert observing._observed_kind(kind, "") is kind
+    assert make(SecretClient, "") is make(kind, "") is kind
     assert issubclass(kind, SecretClient)
     assert (kind.__module__, kind.__qualname__, kind.__doc__) == ("secretstore", "SecretClient", SecretClient.__doc__)
     assert not hasattr(SecretClient, "_observer")
