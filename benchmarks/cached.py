@@ -9,6 +9,7 @@ from benchmarks.reads import reading
 from benchmarks.stage import Stage
 from benchmarks.threads import THREADS, each, executor_of, in_threads
 from benchmarks.values import Token, key_of, value_of
+from secretstore.metrics import Metrics
 
 # So few that they are all in the cache from the first round on.
 HOT = range(500)
@@ -49,6 +50,17 @@ def in_eight_threads(stage: Stage) -> Iterator[Contest]:
         yield Contest(tuple(sides), value_of, HOT, operations, stage.size.rounds, "anywhere")
 
 
+@contextmanager
+def observed(stage: Stage) -> Iterator[Contest]:
+    """Counted by `Metrics`, beside a client that nobody looks at."""
+    with (
+        client(stage, PREPARED | CACHED) as plainly,
+        client(stage, PREPARED | CACHED | {"observer": Metrics()}) as counted,
+    ):
+        sides = (reading("with metrics", counted.get_secret), reading("without", plainly.get_secret))
+        yield Contest(sides, value_of, HOT, 10 * stage.size.operations, stage.size.rounds)
+
+
 def _token(number: int) -> Token:
     return Token.model_validate(value_of(number))
 
@@ -56,5 +68,6 @@ def _token(number: int) -> Token:
 ROWS = (
     Row("cached-dict", "`client.get_secret` from the cache, as `dict`", Goal(5, "µs"), plain),
     Row("cached-model", "the same as a pydantic model of six fields", Goal(10, "µs"), typed),
+    Row("metrics", "`client.get_secret` from the cache with metrics, beside one without", Goal(8, "µs"), observed),
     Row("cached-threads", f"the same with {THREADS} threads, against one", Goal(2, "time"), in_eight_threads),
 )

@@ -28,10 +28,12 @@ if typing.TYPE_CHECKING:
     from secretstore.cache import CacheConfig, CacheStatistics
     from secretstore.client.asynchronous import AsyncSecretClient
     from secretstore.client.methods import PastSecretClient
+    from secretstore.client.statistics import ClientStatistics
     from secretstore.client.synchronous import SecretClient
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
     from secretstore.domain.acting import acting_as
+    from secretstore.domain.observing import Observer, Observers
     from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
         Change,
@@ -61,6 +63,7 @@ __all__ = [
     "CacheConfig",
     "CacheStatistics",
     "Change",
+    "ClientStatistics",
     "ConfigurationError",
     "CopiedSecret",
     "CopyReport",
@@ -71,6 +74,8 @@ __all__ = [
     "KeyInUseError",
     "KeyRing",
     "MasterKeyError",
+    "Observer",
+    "Observers",
     "PastSecretClient",
     "PastSecrets",
     "PermissionDeniedError",
@@ -112,10 +117,13 @@ _PLACES = {
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
     "Change": "secretstore.domain.records",
+    "ClientStatistics": "secretstore.client.statistics",
     "CopiedSecret": "secretstore.moving.copying",
     "CopyReport": "secretstore.moving.copying",
     "ExportedSecret": "secretstore.domain.records",
     "KeyRing": "secretstore.crypto.keyring",
+    "Observer": "secretstore.domain.observing",
+    "Observers": "secretstore.domain.observing",
     "PastSecretClient": "secretstore.client.methods",
     "PastSecrets": "secretstore.service.reading",
     "ProvidedInfo": "secretstore.domain.providers",

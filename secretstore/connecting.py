@@ -10,6 +10,7 @@ import secretstore
 from secretstore.cache import CacheConfig
 from secretstore.client.synchronous import SecretClient
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.observing import Observer
 from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
 from secretstore.errors import ConfigurationError, MasterKeyError
 from secretstore.orm.engines import make_async_engine, make_engine, place_of
@@ -37,6 +38,7 @@ def connect(  # noqa: PLR0913 - each is a setting
     retry_seconds: float | None = None,
     cache: CacheConfig | Literal[False] | None = None,
     listen_url: str | None = None,
+    observer: Observer | None = None,
 ) -> SecretClient:
     """Return a client; what is not given comes from `SECRETSTORE_…` variables.
 
@@ -46,6 +48,8 @@ def connect(  # noqa: PLR0913 - each is a setting
     transaction mode that does not know them, it can hand one client another client's rows.
     With `cache` the values of single secrets are kept in memory; False keeps none, whatever the variables say.
     `listen_url` is a direct way to the same database, for notices of changes, where `url` goes through a pooler.
+    `observer` is told of every operation and of every call of a key server, as `secretstore.metrics` and
+    `secretstore.tracing` need it.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
     """
     from secretstore.settings import load_settings  # noqa: PLC0415 - pydantic's settings are slow to load
@@ -68,7 +72,7 @@ def connect(  # noqa: PLR0913 - each is a setting
         engine.dispose()
         database.close()
 
-    return SecretClient(
+    client = SecretClient(
         engine,
         opened,
         namespace=settings.namespace,
@@ -81,6 +85,7 @@ def connect(  # noqa: PLR0913 - each is a setting
         listen_url=_listen_url_of(settings),
         on_close=close,
     )
+    return client if observer is None else client.observed_by(observer)
 
 
 async def connect_async(  # noqa: PLR0913 - ditto
@@ -97,6 +102,7 @@ async def connect_async(  # noqa: PLR0913 - ditto
     retry_seconds: float | None = None,
     cache: CacheConfig | Literal[False] | None = None,
     listen_url: str | None = None,
+    observer: Observer | None = None,
 ) -> "secretstore.AsyncSecretClient":
     """Return an async client; see `connect`."""
     from secretstore.client.asynchronous import AsyncSecretClient  # noqa: PLC0415 - who blocks does not wait for it
@@ -120,7 +126,7 @@ async def connect_async(  # noqa: PLR0913 - ditto
         await engine.dispose()
         await asyncio.to_thread(database.close)
 
-    return AsyncSecretClient(
+    client = AsyncSecretClient(
         engine,
         opened,
         namespace=settings.namespace,
@@ -133,6 +139,7 @@ async def connect_async(  # noqa: PLR0913 - ditto
         listen_url=_listen_url_of(settings),
         on_close=close,
     )
+    return client if observer is None else client.observed_by(observer)
 
 
 def open_postgres(url: str) -> "PostgresProvider":

@@ -7,12 +7,14 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from secretstore.cache import CacheConfig
+from secretstore.domain.observing import Observer
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import ConfigurationError
 from secretstore.providers.addresses import scheme_of
 from secretstore.providers.backing_off import BackingOff
 from secretstore.providers.cached import Cached
 from secretstore.providers.chain import ChainProvider, Link
+from secretstore.providers.observed import ObservedProvider
 
 # Others' providers are entry points of this group, named by their scheme: functions from a URL to a provider.
 GROUP = "secretstore.providers"
@@ -42,22 +44,26 @@ _OURS = {
 }
 
 
-def open_provider(url: str) -> SecretProvider:
+def open_provider(url: str, *, observer: Observer | None = None) -> SecretProvider:
     """Return the provider of a URL; nothing connects before the first call.
 
+    `observer` is told of every call.
     The schemes are those of this library and the entry points `secretstore.providers` of what is installed beside it.
     Raises `ConfigurationError` where no provider takes the URL, and `ImportError` naming the extra that it needs.
     """
     scheme = url if url == _EMBEDDED else scheme_of(url)
     opened = _ours(scheme) if scheme in _OURS else _theirs(scheme)
-    return opened(url)
+    return _observed(opened(url), observer)
 
 
-def open_chain(urls: str | Iterable[str], *, cache: CacheConfig | None = None) -> ChainProvider:
+def open_chain(
+    urls: str | Iterable[str], *, cache: CacheConfig | None = None, observer: Observer | None = None
+) -> ChainProvider:
     """Return the providers of URLs as one that asks them in order; a text has white space between them.
 
     `optional:` before a URL marks a link that may be down, `write:` the one that changes go to.  One that was down is
     left alone for a while, see `BackingOff`.  With `cache` the answers of each link that is able to be cached are kept.
+    `observer` is told of every call of a link.
     Danger: where an optional link is down, those behind it answer, perhaps with another value.
     Raises as `open_provider` does.
     """
@@ -65,7 +71,7 @@ def open_chain(urls: str | Iterable[str], *, cache: CacheConfig | None = None) -
     with ExitStack() as opened:
         links: list[Link] = []
         for marks, url in marked:
-            provider = open_provider(url)
+            provider = _observed(open_provider(url), observer)
             opened.callback(provider.close)
             links.append(Link(Cached(BackingOff(provider), cache), optional=_OPTIONAL in marks))
         written = [link.name for (marks, _), link in zip(marked, links, strict=True) if _WRITE in marks]
@@ -78,6 +84,10 @@ def open_chain(urls: str | Iterable[str], *, cache: CacheConfig | None = None) -
 
 # As people import them.
 open_chain.__module__ = open_provider.__module__ = "secretstore"
+
+
+def _observed(provider: SecretProvider, observer: Observer | None) -> SecretProvider:
+    return provider if observer is None else ObservedProvider(provider, observer)
 
 
 def _ours(scheme: str) -> Open:

@@ -28,7 +28,7 @@ _LISTEN_AGAIN_SECONDS = 300.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
-_LOGGER = logging.getLogger("secretstore")
+_LOGGER = logging.getLogger("secretstore.cache")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from secretstore.orm.listening import AsyncLine, CannotListenError, Line
 from secretstore.orm.translate import translated
 from secretstore.service.news import RecordClosedError
 
-_LOGGER = logging.getLogger("secretstore")
+_LOGGER = logging.getLogger("secretstore.cache")
 _EXPECTED = (SecretStoreError, CannotListenError, RecordClosedError)
 _END_SECONDS = 5.0
 

@@ -23,6 +23,7 @@ from secretstore.cli import (
     imports,
     keys,
     labels,
+    metrics,
     moving,
     output,
     secrets,
@@ -76,6 +77,7 @@ app.add_typer(embedded.group, name="embedded")
 app.add_typer(keys.group, name="keys")
 app.add_typer(imports.group, name="import")
 app.add_typer(audit.group, name="audit")
+app.add_typer(metrics.group, name="metrics")
 
 
 def run() -> None:

@@ -18,10 +18,12 @@ from secretstore.client.keys import AsyncKeys
 from secretstore.client.notifying import AsyncNotifier
 from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
+from secretstore.client.statistics import ClientStatistics, statistics_of
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.acting import Actors
 from secretstore.domain.names import parse_key
+from secretstore.domain.observing import Observer
 from secretstore.domain.records import Change, Collection, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_async_engine
@@ -112,13 +114,19 @@ class AsyncSecretClient(AsyncSecretMethods):
         sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
 
+    def observed_by(self, observer: Observer) -> "AsyncSecretClient":
+        """See `SecretClient.observed_by`."""
+        from secretstore.client.observing import observed_face  # noqa: PLC0415 - most clients have none
+
+        twin = observed_face(self, observer, self._options.namespace)
+        options = twin._options = self._options.observed_by(observer)  # noqa: SLF001 - it is one of us
+        twin._reader = options.pooled_reader(self._lender)  # noqa: SLF001 - ditto
+        return twin
+
     @property
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
-        options = self._options
-        return AsyncKeys(
-            options.keyring, options.parsed_namespace, self._drive, actors=options.actors, let_go=self._let_go
-        )
+        return self._bare_keys()
 
     async def gc(
         self,
@@ -248,6 +256,10 @@ class AsyncSecretClient(AsyncSecretMethods):
         """See `SecretClient.cache_statistics`."""
         return None if self._cache is None else self._cache.statistics()
 
+    def statistics(self) -> ClientStatistics:
+        """See `SecretClient.statistics`."""
+        return statistics_of(self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics())
+
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""
         if self._notifier is not None:
@@ -308,9 +320,16 @@ class AsyncSecretClient(AsyncSecretMethods):
                 return answer
         return await self._run(method, *args, **kwargs)
 
+    def _bare_keys(self) -> AsyncKeys:
+        # Those of an observed client tell of what is asked of them; what a client asks by itself is a part of its operation.
+        options = self._options
+        return AsyncKeys(
+            options.keyring, options.parsed_namespace, self._drive, actors=options.actors, let_go=self._let_go
+        )
+
     async def _check_ring(self) -> None:
         if not self._options.ring_check.passed:
-            await self.keys.check_complete()
+            await self._bare_keys().check_complete()
             self._options.ring_check.passed = True
 
     async def _transact(self, trial: Trial[T], engine: AsyncEngine) -> T:

@@ -10,6 +10,7 @@ from secretstore.client.retrying import Retrying, Trial, Written
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.acting import Actors
 from secretstore.domain.names import Namespace, parse_namespace
+from secretstore.domain.observing import Observer
 from secretstore.errors import SecretStoreError, StoreUnavailableError
 from secretstore.orm.lending import Lender
 from secretstore.orm.reads import PooledReads
@@ -55,6 +56,10 @@ class ClientOptions:
     def on(self, namespace: str) -> "ClientOptions":
         """Return the same for another namespace."""
         return replace(self, namespace=namespace)
+
+    def observed_by(self, observer: Observer) -> "ClientOptions":
+        """Return the same with a key ring whose calls of key servers are told."""
+        return replace(self, keyring=self.keyring.observed_by(observer))
 
     def pooled_reader(self, lender: Lender) -> SecretReader:
         """Return a reader on connections of a pool, which never waits for a key server."""

@@ -5,6 +5,7 @@ the database is asked: every change has an event with an id that was made here, 
 transaction was committed.  Decision 10 says more.
 """
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from secretstore.orm.event_repository import EventRepository
 from secretstore.service.committed import Changed, OnChange
 
 T = TypeVar("T")
+
+_LOGGER = logging.getLogger("secretstore.client")
 
 # As long as it may take until another server is the primary.
 RETRY_SECONDS = 30.0
@@ -38,11 +41,13 @@ Work = Callable[[Session, Written], T]
 
 @dataclass(slots=True)
 class Retrying:
-    """How long a client and its siblings try again, and whether they ever reached the database."""
+    """How long a client and its siblings try again, how often they did, and whether they ever reached the database."""
 
     seconds: float
     chance: Callable[[], float] = field(default=random.random, repr=False)
     has_reached: bool = False
+    # Of those that are counted at once one may be lost.
+    retries: int = 0
 
     def allows(self, error: StoreUnavailableError) -> bool:
         """Return whether to try again; a wrong URL fails at once, because it never led anywhere."""
@@ -111,7 +116,15 @@ class Trial(Generic[T]):
         told = _in_doubt() if self.is_in_doubt else error
         if not isinstance(error, StoreUnavailableError) or not self._retrying.allows(error):
             raise told
-        return self._patience.next_pause(told)
+        pause = self._patience.next_pause(told)
+        self._retrying.retries += 1
+        _LOGGER.info(
+            "trying again in %.2f s: %s",
+            pause,
+            told,
+            extra={"secretstore_namespace": self._namespace, "secretstore_pause_seconds": pause},
+        )
+        return pause
 
     def _doubt(self, error: StoreUnavailableError) -> None:
         self.is_in_doubt = self._written.event_id is not None

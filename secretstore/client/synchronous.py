@@ -18,9 +18,11 @@ from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
 from secretstore.client.options import ClientOptions, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
+from secretstore.client.statistics import ClientStatistics, statistics_of
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.acting import Actors
 from secretstore.domain.names import parse_key
+from secretstore.domain.observing import Observer
 from secretstore.domain.records import Change, Collection, ExportedSecret, Restoration, SecretDifference
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine
@@ -96,11 +98,22 @@ class SecretClient(SecretMethods):
         sibling._is_sibling = True  # noqa: SLF001 - ditto
         return sibling
 
+    def observed_by(self, observer: Observer) -> "SecretClient":
+        """Return a client that tells an observer of each of its operations, and shares everything with this one.
+
+        So do its siblings, its keys, and the services and pasts that it gives; and the calls of its key servers are told.
+        """
+        from secretstore.client.observing import observed_face  # noqa: PLC0415 - most clients have none
+
+        twin = observed_face(self, observer, self._options.namespace)
+        options = twin._options = self._options.observed_by(observer)  # noqa: SLF001 - it is one of us
+        twin._reader = options.pooled_reader(self._lender)  # noqa: SLF001 - ditto
+        return twin
+
     @property
     def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
-        options = self._options
-        return Keys(options.keyring, options.parsed_namespace, self._drive, actors=options.actors, let_go=self._let_go)
+        return self._bare_keys()
 
     def gc(
         self,
@@ -262,6 +275,10 @@ class SecretClient(SecretMethods):
         """Return what the cache did in this process, and how it is; None without a cache."""
         return None if self._cache is None else self._cache.statistics()
 
+    def statistics(self) -> ClientStatistics:
+        """Return how this client is in this process: its connections, its retries, its cache."""
+        return statistics_of(self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics())
+
     def close(self) -> None:
         """Close what `connect` opened, once notices are sent; an engine that was given stays as it is."""
         if self._notifier is not None:
@@ -320,9 +337,14 @@ class SecretClient(SecretMethods):
                 return answer
         return self._run(method, *args, **kwargs)
 
+    def _bare_keys(self) -> Keys:
+        # Those of an observed client tell of what is asked of them; what a client asks by itself is a part of its operation.
+        options = self._options
+        return Keys(options.keyring, options.parsed_namespace, self._drive, actors=options.actors, let_go=self._let_go)
+
     def _check_ring(self) -> None:
         if not self._options.ring_check.passed:
-            self.keys.check_complete()
+            self._bare_keys().check_complete()
             self._options.ring_check.passed = True
 
     def _transact(self, trial: Trial[T], engine: Engine) -> T:

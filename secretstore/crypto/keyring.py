@@ -1,5 +1,6 @@
 """The key ring: master keys that wrap data keys, and the data keys that this process has opened."""
 
+import logging
 import os
 import random
 import threading
@@ -15,8 +16,11 @@ from uuid import uuid4
 from secretstore.crypto.aead import KEY_BYTES, Aead
 from secretstore.crypto.envelope import check_not_shredded
 from secretstore.crypto.local import LocalMasterKey, split_entries
+from secretstore.domain.observing import Observer, told
 from secretstore.domain.protocols import DataKeyPlace, MasterKey
 from secretstore.errors import DecryptionError, MasterKeyError
+
+_LOGGER = logging.getLogger("secretstore.crypto")
 
 MAX_OPENED_DATA_KEYS = 1024
 MAX_AGE_SECONDS = 3600.0
@@ -86,6 +90,14 @@ class KeyRing:
         by `secretstore.keyrings.open_keyring`, as the settings are.
         """
         return cls(*(LocalMasterKey.parse(entry) for entry in split_entries(text)))
+
+    def observed_by(self, observer: Observer) -> Self:
+        """Return the same ring, with the same opened data keys, that tells an observer of its calls of key servers."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        twin._master_keys = {key.id: _told_key(key, observer) for key in self.master_keys}
+        twin._first = twin._master_keys[self._first.id]
+        return twin
 
     @property
     def master_keys(self) -> tuple[MasterKey, ...]:
@@ -171,6 +183,12 @@ class KeyRing:
             if before is None or not error.is_temporary:
                 self.forget(place)
                 raise
+            _LOGGER.warning(
+                "a key server does not answer, and %s is used as it was opened before: %s",
+                place,
+                error,
+                extra={"secretstore_namespace": place.namespace},
+            )
             return self._keep(place, before.aead, _RETRY_SECONDS)
         return self._keep(place, Aead(place.data_key_id, key), self._max_age)
 
@@ -193,3 +211,29 @@ class KeyRing:
             f"the data key of namespace {place.namespace!r} is wrapped by master key {master_key_id!r}, "
             f"which is not in the key ring ({', '.join(self._master_keys)}); add it to SECRETSTORE_KEYS"
         )
+
+
+class _ToldKey:
+    """A master key in a key server, whose calls are told."""
+
+    def __init__(self, key: MasterKey, observer: Observer) -> None:
+        self.id = key.id
+        self.fingerprint = key.fingerprint
+        self._key = key
+        self._observer = observer
+        self.kind: str = key.kind if isinstance(key, _ToldKey) else type(key).__name__
+
+    def wrap(self, data_key: bytes, place: DataKeyPlace) -> dict[str, object]:
+        """Wrap 32 bytes."""
+        with told(self._observer, "key_server", "wrap", self.kind):
+            return self._key.wrap(data_key, place)
+
+    def unwrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> bytes:
+        """Return the 32 bytes."""
+        with told(self._observer, "key_server", "unwrap", self.kind):
+            return self._key.unwrap(wrapped, place)
+
+
+def _told_key(key: MasterKey, observer: Observer) -> MasterKey:
+    # What is in memory is no server, and takes microseconds.
+    return key if isinstance(key, LocalMasterKey) else _ToldKey(key, observer)

@@ -54,6 +54,10 @@ class Lender:
         if len(self._kept) > self._keeps:
             self._let_go(self._keeps)
 
+    def count_kept(self) -> int:
+        """Return how many connections are kept in hand, at rest."""
+        return len(self._kept)
+
     def close(self) -> None:
         """Bring back to the pool what is kept, and keep nothing more."""
         self._keeps = 0

@@ -29,7 +29,7 @@ from secretstore.providers.base import Provider
 
 T = TypeVar("T")
 
-_LOGGER = logging.getLogger("secretstore")
+_LOGGER = logging.getLogger("secretstore.providers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +302,12 @@ class _Outages:
             self._failures += 1
             is_new, self._is_down = not self._is_down, True
         if is_new and self._link.optional:
-            _LOGGER.warning("%s is down, and the chain goes on without it: %s", self._link.name, error)
+            _LOGGER.warning(
+                "%s is down, and the chain goes on without it: %s",
+                self._link.name,
+                error,
+                extra={"secretstore_provider": self._link.name},
+            )
 
     def answered(self) -> None:
         # The lock is for the few answers that end an outage.

@@ -137,7 +137,7 @@ class SecretService(SecretReader):
         wanted = parse_key(key)
         changes = from_json_as(self._to_json(wanted, patch), None, name=wanted)
         head, _ = self._lock_live(wanted, checked_version(expected_version))
-        patched = merge_patch(self.get_secret_or_raise(wanted), changes)
+        patched = merge_patch(super().get_secret_or_raise(wanted), changes)
         new = NewValue(self._to_json(wanted, patched), None, head.expires_at)
         return self._write({wanted: new}, action="patch")[key]
 

@@ -98,7 +98,7 @@ def test_a_role_that_may_not_number_changes_confirms_nothing(  # noqa: PLR0917 -
     until(lambda: client.get_secret("k") == 3)
     assert time.monotonic() - written < 5
     client.close()
-    said = [record.getMessage() for record in caplog.records if record.name == "secretstore"]
+    said = [record.getMessage() for record in caplog.records if record.name == "secretstore.cache"]
     assert len(said) == 1
     assert "change_event" in said[0]
 

@@ -1,13 +1,16 @@
 """The rights that README.md names are enough, and no others are needed."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import psycopg
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from secretstore import KeyRing, PermissionDeniedError, SecretClient, migrate
 from secretstore.orm.engines import make_engine
+from secretstore.orm.holdings import list_holdings
 from tests.support.server import Server
 
 ROLE = "secretstore_test_app"
@@ -53,3 +56,24 @@ def test_without_rights_everything_is_denied(application: Engine, keyring: KeyRi
         store.get_secret("a")
     with pytest.raises(PermissionDeniedError, match="SQLSTATE 42501"):
         store.set_secret("a", 1)
+
+
+def test_numbers_of_the_store_take_no_right_to_read_a_value(
+    application: Engine, store: SecretClient, raw: psycopg.Connection
+) -> None:
+    """A role that sees neither values nor wrapped keys can ask for what the metrics show, as their page says."""
+    columns = {
+        "secret_store": "namespace, deleted_at, expires_at",
+        "data_key": "namespace, id, state, created_at",
+        "data_key_use": "namespace, data_key_id, seals",
+        "change_event": "namespace, seq",
+    }
+    raw.execute(f"GRANT USAGE ON SCHEMA secretstore TO {ROLE}")
+    for table, names in columns.items():
+        raw.execute(f"GRANT SELECT ({names}) ON secretstore.{table} TO {ROLE}".encode())
+    store.set_secret("a", 1)
+
+    with Session(application) as session:
+        (found,) = list_holdings(session, expiring_within=timedelta(days=7))
+
+    assert (found.namespace, found.live, found.unnumbered_changes) == ("default", 1, 1)

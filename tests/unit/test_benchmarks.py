@@ -44,6 +44,7 @@ WANTED = {
     "get-many": "≤ 1.1 ×",
     "cached-dict": "≤ 5 µs",
     "cached-model": "≤ 10 µs",
+    "metrics": "≤ 8 µs",
     "cached-threads": "≤ 2 ×",
     "threads-set": "≥ 0.75 ×",
     "growth-get": "≤ 1.3 ×",

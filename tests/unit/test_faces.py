@@ -67,6 +67,8 @@ OF_CLIENTS = {
     "import_secrets",
     "restore",
     "cache_statistics",
+    "observed_by",
+    "statistics",
 }
 BLOCKING: tuple[type, ...] = (SecretService, SecretClient)
 AWAITED: tuple[type, ...] = (AsyncSecretService, AsyncSecretClient)

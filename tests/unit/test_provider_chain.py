@@ -295,7 +295,7 @@ def test_the_chain_goes_on_without_an_optional_link(read: Change, caplog: pytest
     down.go_down()
 
     assert read(of(down, up, optional="down")) == read(of(up))
-    assert [(record.name, record.levelno) for record in caplog.records] == [("secretstore", logging.WARNING)]
+    assert [(record.name, record.levelno) for record in caplog.records] == [("secretstore.providers", logging.WARNING)]
     assert "down is down, and the chain goes on without it: down does not answer" in caplog.text
     assert VALUE not in caplog.text
 
