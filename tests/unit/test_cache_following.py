@@ -250,7 +250,7 @@ def test_where_notices_do_not_arrive_it_asks_every_second(caplog: pytest.LogCapt
             hand.clock.now += 1
             hand.send()
         assert asked == 300
-    assert [record.name for record in caplog.records] == ["secretstore"]
+    assert [record.name for record in caplog.records] == ["secretstore.cache"]
     assert "SECRETSTORE_LISTEN_URL" in caplog.text
 
 
