@@ -15,7 +15,7 @@ from secretstore.cli.options import DatabaseUrl, on_database
 
 EXAMPLES = "`secretstore metrics > /var/lib/node_exporter/secretstore.prom`, `secretstore metrics serve --port 9187`"
 
-group = typer.Typer(help="Print or serve what the store holds, for Prometheus; reads no value and needs no key.")
+group = typer.Typer(help="Print or serve what the store holds, for Prometheus.")
 
 ExpiringWithin = Annotated[
     timedelta,
