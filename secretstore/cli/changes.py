@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -169,15 +169,24 @@ def until_nobody_reads() -> Iterator[None]:
     if not hasattr(signal, "SIGPIPE"):
         yield
         return
-    before = signal.signal(signal.SIGPIPE, _nobody_reads)
+    before = signal.signal(signal.SIGPIPE, _FirstSignal())
     threading.Thread(target=_wait_until_nobody_reads, args=(sys.stdout.fileno(),), daemon=True).start()
+    try:
+        # Twice: the signal may come while a write that has failed is seen to.
+        with _ending_quietly(), _ending_quietly():
+            yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
     try:
         yield
     except (_NobodyReadsError, BrokenPipeError):
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         # What is left in the buffer goes nowhere, and the interpreter's last flush does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    finally:
-        signal.signal(signal.SIGPIPE, before)
 
 
 def _wait_until_nobody_reads(stdout: int) -> None:
@@ -188,8 +197,16 @@ def _wait_until_nobody_reads(stdout: int) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGPIPE)
 
 
-def _nobody_reads(_: int, __: FrameType | None) -> NoReturn:
-    raise _NobodyReadsError
+class _FirstSignal:
+    """Ends what is done at the first signal, and passes over the others: a write that fails brings one, and the thread too."""
+
+    def __init__(self) -> None:
+        self._has_come = False
+
+    def __call__(self, _: int, __: FrameType | None) -> None:
+        if not self._has_come:
+            self._has_come = True
+            raise _NobodyReadsError
 
 
 def _wanted(stores: Sequence[SecretClient], deleted_for: timedelta, *, of_all: bool) -> bool:

@@ -168,7 +168,7 @@ def test_the_rights_of_the_page_are_enough(
     raw.execute(f"GRANT USAGE ON SCHEMA secretstore TO {ROLE}")
     raw.execute(f"GRANT SELECT, UPDATE (seq) ON secretstore.change_event TO {ROLE}")
     try:
-        auditor = cli.with_(SECRETSTORE_DATABASE_URL=server.url(database, user=ROLE, password="only-for-tests"))
+        auditor = cli.with_(SECRETSTORE_DATABASE_URL=server.direct_url(database, user=ROLE, password="only-for-tests"))
         assert keys_and_actions(auditor("audit", "export").out)[-1] == ("late", "set")
         assert auditor("get", "late").code == 6
     finally:

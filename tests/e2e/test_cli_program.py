@@ -13,7 +13,21 @@ from tests.support.server import Server
 COMMANDS = (
     *("set", "patch", "get", "list", "describe", "label", "delete", "undelete"),
     *("history", "diff", "rollback", "destroy", "purge", "max-versions"),
-    *("export", "copy", "restore", "watch", "gc", "doctor", "demo", "db", "embedded", "keys", "import", "audit", "metrics"),
+    *(
+        "export",
+        "copy",
+        "restore",
+        "watch",
+        "gc",
+        "doctor",
+        "demo",
+        "db",
+        "embedded",
+        "keys",
+        "import",
+        "audit",
+        "metrics",
+    ),
 )
 
 

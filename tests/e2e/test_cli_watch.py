@@ -261,3 +261,34 @@ def test_whoever_may_not_number_is_told(
 
     assert (done.code, done.out, done.err.count("\n")) == (6, "", 1)
     assert number(raw, "SELECT count(*) FROM secretstore.change_event WHERE seq IS NOT NULL") == 0
+
+
+TOLD_TWICE = """
+import os, signal
+from secretstore.cli import changes
+
+redirect, struck = os.dup2, []
+
+def redirect_late(*descriptors):
+    if not struck:
+        struck.append(True)
+        signal.raise_signal(signal.SIGPIPE)
+    redirect(*descriptors)
+
+os.dup2 = redirect_late
+with changes.until_nobody_reads():
+    raise BrokenPipeError
+"""
+
+
+def test_that_nobody_reads_may_be_told_twice(bare_cli: CommandLine) -> None:
+    """A write fails, and the signal comes while that is seen to: the end is as quiet."""
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD_TWICE],
+        capture_output=True,
+        env=bare_cli.environment,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
