@@ -26,7 +26,7 @@ from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract,
 from tests.support.aws import Aws, actions_of, policies
 from tests.support.errors import assert_tells_nothing
 from tests.support.frames import shown_by_frames
-from tests.support.project import ROOT, run_python
+from tests.support.project import ROOT
 
 PLACE = "aws-ssm://eu-west-1/app/prod/"
 PAGE = ROOT / "docs/providers/aws-ssm.md"
@@ -403,16 +403,6 @@ def test_a_url_that_says_nothing_sensible_is_refused(url: str, problem: str) -> 
     with pytest.raises(ConfigurationError, match=problem) as caught:
         open_provider(url)
     assert "hidden" not in str(caught.value)
-
-
-def test_a_missing_sdk_names_its_extra() -> None:
-    """Where the extra is not installed, whoever opens such a URL is told what to install, at once."""
-    program = (
-        "import sys; sys.modules['boto3'] = None\nfrom secretstore import open_provider\n"
-        f"try: open_provider('{PLACE}')\nexcept ImportError as error: print(error)"
-    )
-    done = run_python("-c", program, folder=ROOT)
-    assert "pip install 'pg-secretstore[aws]'" in done.stdout
 
 
 def test_the_name_is_the_place() -> None:

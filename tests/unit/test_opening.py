@@ -1,5 +1,6 @@
 """Which provider takes which URL."""
 
+import contextlib
 import importlib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import secretstore
 from secretstore import ConfigurationError, SecretProvider, connecting
 from secretstore.opening import _OURS, open_provider
 from secretstore.providers.memory import MemoryProvider
+from tests.support.project import ROOT, run_python
 
 # What another package brings: a function from a URL to a provider.
 MODULE = """
@@ -42,6 +44,48 @@ def test_a_url_is_opened(url: str) -> None:
     provider: SecretProvider = secretstore.open_provider(url)
 
     assert provider.name.startswith(url.partition(":")[0].lower())
+
+
+# One for each provider, as they stand in the index of the pages, with the names that they get.
+URLS = {
+    "postgresql://app@db/app": "postgresql://db/app?namespace=default",
+    "aws-ssm://eu-west-1/app/prod/": "aws-ssm://eu-west-1/app/prod/",
+    "aws-secretsmanager://eu-west-1/app/prod/": "aws-secretsmanager://eu-west-1/app/prod/",
+    "vault://host:8200/secret/app": "vault://host:8200/secret/app",
+    "env://?prefix=APP_": "env://?prefix=APP_",
+    "file:///run/secrets": "file:///run/secrets",
+    "dotenv:///path/.env": "dotenv:///path/.env",
+    "memory:": "memory:",
+}
+
+
+@pytest.mark.parametrize(("url", "name"), URLS.items())
+def test_each_provider_has_one_url(url: str, name: str, master_key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening it connects to nothing, and its name is the place."""
+    monkeypatch.setenv("SECRETSTORE_KEYS", master_key)
+
+    with contextlib.closing(open_provider(url)) as provider:
+        assert provider.name == name
+
+
+@pytest.mark.parametrize(
+    ("scheme", "sdk", "extra"),
+    [
+        ("aws-ssm", "boto3", "aws"),
+        ("aws-secretsmanager", "boto3", "aws"),
+        ("vault", "hvac", "vault"),
+    ],
+)
+def test_a_missing_sdk_names_its_extra(scheme: str, sdk: str, extra: str) -> None:
+    """Where the extra is not installed, whoever opens such a URL is told what to install, at once."""
+    (url,) = (url for url in URLS if url.startswith(f"{scheme}:"))
+    program = (
+        f"import sys; sys.modules[{sdk!r}] = None\nfrom secretstore import open_provider\n"
+        f"try: open_provider({url!r})\nexcept ImportError as error: print(error)"
+    )
+    ran = run_python("-W", "error", "-c", program, folder=ROOT)
+
+    assert f"pip install 'pg-secretstore[{extra}]'" in ran.stdout, ran.stderr
 
 
 def test_the_embedded_server_is_called_as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
