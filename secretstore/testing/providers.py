@@ -20,10 +20,10 @@ from secretstore.errors import (
     SecretStoreError,
     VersionConflictError,
 )
+from secretstore.testing.leaks import MARKER, assert_shows_nothing
 
 Seed = Callable[[str, bytes], object]
 
-MARKER = "M4rker-0f-a-value"
 # The first of two keys that differ in their case, or that an escape could confuse, stands before the other one.
 AWKWARD_KEYS = (
     *("UPPER", "upper", "Dotted.Name", "a.", ".hidden", ".", "..", "...", "..data", "../up", "a/../b", "a/./b"),
@@ -476,7 +476,7 @@ class SecretProviderContract:
         try:
             seed(key, value)
         except InvalidSecretKeyError as error:
-            _assert_shows_nothing(error)
+            assert_shows_nothing(error)
             return False
         return True
 
@@ -494,13 +494,7 @@ def refused(kind: type[SecretStoreError]) -> Iterator[pytest.ExceptionInfo[Secre
     """Expect an error that shows no value, nor does what it came from."""
     with pytest.raises(kind) as caught:
         yield caught
-    _assert_shows_nothing(caught.value)
-
-
-def _assert_shows_nothing(error: BaseException | None) -> None:
-    while error is not None:
-        assert MARKER not in f"{error!r}{error}{error.args}", "a value is shown"
-        error = error.__cause__ or error.__context__
+    assert_shows_nothing(caught.value)
 
 
 def _needs(provider: SecretProvider, ability: Ability) -> None:
