@@ -1,6 +1,7 @@
 """What every `SecretProvider` promises."""
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -448,6 +449,14 @@ class SecretProviderContract:
         assert [thing for thing in shown if MARKER in f"{thing!r}{thing}"] == []
         assert provider.name == name
         assert name
+
+    def test_no_log_shows_a_value(self, provider: SecretProvider, seed: Seed, caplog: pytest.LogCaptureFixture) -> None:
+        """Nor does that of an SDK, at its lowest level."""
+        caplog.set_level(logging.DEBUG)
+        seed("logged", text("logged"))
+
+        assert _value(provider.read("logged")) == _values(provider.read_many(["logged"]))["logged"] == text("logged")
+        assert MARKER not in caplog.text
 
     def test_many_threads_use_it_at_once(self, provider: SecretProvider, seed: Seed) -> None:
         """Each gets its own."""
