@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from secretstore.cache import CacheConfig, CacheStatistics
 from secretstore.domain.providers import ProvidedInfo, SecretProvider, Version
+from secretstore.errors import SecretNotFoundError
 from secretstore.providers.cached import Kept
 from secretstore.providers.clients import ProviderClient, value_of
 from secretstore.service.typed import MAX_VALUE_BYTES
@@ -88,7 +89,9 @@ class AsyncProviderClient:
     ) -> Any:
         """See `ProviderClient.get_secret_or_raise`."""
         kept = None if resolve else self._kept(key, version)
-        if kept is not None and kept.secret is not None:
+        if kept is not None:
+            if kept.secret is None:
+                raise SecretNotFoundError(self.provider.name, key)
             return value_of(kept.secret, as_type)
         return await self._call(self._client.get_secret_or_raise, key, as_type, version=version, resolve=resolve)
 

@@ -274,7 +274,7 @@ class ChainProvider(Provider):
         for link in self._links[self._links.index(writer) + 1 :]:
             info = self._held(link, key, Ability.CREATE)
             if info is not None:
-                raise VersionConflictError(self.name, key, 0, info.version if isinstance(info.version, int) else 1)
+                raise VersionConflictError(self.name, key, 0, info.version or 1)
 
     def _held(self, link: Link, key: str, ability: Ability) -> ProvidedInfo | None:
         """Return what a link has of a key; that it is down is an error here, optional or not."""

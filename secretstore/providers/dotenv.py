@@ -45,6 +45,7 @@ class DotenvProvider(Provider):
         self._prefix = prefix
         self._form = form
         self._max_bytes = max_bytes
+        self._parse = _parser()
 
     def read(self, key: str, *, version: Version | None = None) -> ProvidedSecret | None:
         """Return the text behind a name."""
@@ -85,9 +86,8 @@ class DotenvProvider(Provider):
         return {name: Secret(text) for name, text in names if name}, contents.changed_at
 
     def _parsed(self, text: str) -> list[tuple[Key, str]]:
-        parse = _parser()
         try:
-            return parse(text)
+            return self._parse(text)
         except (InvalidSecretKeyError, InvalidSecretValueError) as error:
             problem = str(error)
         # Some tools show the locals of every frame.

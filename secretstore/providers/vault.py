@@ -94,7 +94,7 @@ class VaultProvider(Provider):
         found = self._ask("read", "GET", "data", mapping.path_of(key), query=query).data
         if found.get("data") is None:
             return None
-        if "metadata" not in found:
+        if "version" not in (found.get("metadata") or {}):
             del found
             raise self.failed("read", f"{key!r} is answered without its metadata, and not as Vault would")
         about = found["metadata"]

@@ -1,6 +1,7 @@
 """What every `SecretProvider` promises."""
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,10 +21,10 @@ from secretstore.errors import (
     SecretStoreError,
     VersionConflictError,
 )
+from secretstore.testing.leaks import MARKER, assert_shows_nothing
 
 Seed = Callable[[str, bytes], object]
 
-MARKER = "M4rker-0f-a-value"
 # The first of two keys that differ in their case, or that an escape could confuse, stands before the other one.
 AWKWARD_KEYS = (
     *("UPPER", "upper", "Dotted.Name", "a.", ".hidden", ".", "..", "...", "..data", "../up", "a/../b", "a/./b"),
@@ -449,6 +450,14 @@ class SecretProviderContract:
         assert provider.name == name
         assert name
 
+    def test_no_log_shows_a_value(self, provider: SecretProvider, seed: Seed, caplog: pytest.LogCaptureFixture) -> None:
+        """Nor does that of an SDK, at its lowest level."""
+        caplog.set_level(logging.DEBUG)
+        seed("logged", text("logged"))
+
+        assert _value(provider.read("logged")) == _values(provider.read_many(["logged"]))["logged"] == text("logged")
+        assert MARKER not in caplog.text
+
     def test_many_threads_use_it_at_once(self, provider: SecretProvider, seed: Seed) -> None:
         """Each gets its own."""
         keys = [f"thread_{number}" for number in range(_THREADS)]
@@ -476,7 +485,7 @@ class SecretProviderContract:
         try:
             seed(key, value)
         except InvalidSecretKeyError as error:
-            _assert_shows_nothing(error)
+            assert_shows_nothing(error)
             return False
         return True
 
@@ -494,13 +503,7 @@ def refused(kind: type[SecretStoreError]) -> Iterator[pytest.ExceptionInfo[Secre
     """Expect an error that shows no value, nor does what it came from."""
     with pytest.raises(kind) as caught:
         yield caught
-    _assert_shows_nothing(caught.value)
-
-
-def _assert_shows_nothing(error: BaseException | None) -> None:
-    while error is not None:
-        assert MARKER not in f"{error!r}{error}{error.args}", "a value is shown"
-        error = error.__cause__ or error.__context__
+    assert_shows_nothing(caught.value)
 
 
 def _needs(provider: SecretProvider, ability: Ability) -> None:

@@ -15,7 +15,6 @@ class TestMyProvider(RemoteSecretProviderContract):
 """
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,8 +22,8 @@ import pytest
 from secretstore.domain.providers import Ability, SecretProvider
 from secretstore.errors import ProviderError
 from secretstore.testing.interruptions import Answer, HttpRelay, Relay
+from secretstore.testing.leaks import MARKER, assert_shows_nothing
 
-MARKER = "s3cret-that-nobody-may-see"
 KEPT_JSON = f'"{MARKER}-of-old"'.encode()
 NEW_JSON = f'"{MARKER}-that-is-new"'.encode()
 _KEY = "kept"
@@ -196,7 +195,7 @@ class RemoteSecretProviderContract:
 
         with pytest.raises(ProviderError) as caught:
             _CALLS[call](provider)
-        assert_shows_no_marker(caught.value)
+        assert_shows_nothing(caught.value)
 
     def test_trouble_that_comes_and_goes_leaves_nothing_behind(
         self, network: Relay, provider: SecretProvider, kept: str
@@ -234,7 +233,7 @@ class RemoteSecretProviderContract:
         assert time.monotonic() - began < self.longest_seconds
         assert network.requests - asked <= self.most_requests, "it asks too often"
         assert caught.value.is_temporary
-        assert_shows_no_marker(caught.value)
+        assert_shows_nothing(caught.value)
         return caught.value
 
     def _answer_or_none(self, call: Callable[[], object]) -> tuple[object] | None:
@@ -244,7 +243,7 @@ class RemoteSecretProviderContract:
             answered = call()
         except ProviderError as error:
             assert error.is_temporary
-            assert_shows_no_marker(error)
+            assert_shows_nothing(error)
             return None
         finally:
             assert time.monotonic() - began < self.longest_seconds
@@ -254,18 +253,6 @@ class RemoteSecretProviderContract:
         asked = network.requests
         call()
         return max(network.requests - asked, 1)
-
-
-def assert_shows_no_marker(error: BaseException) -> None:
-    """Nothing that can be printed of an error, and of what it came from, holds a value."""
-    shown = "".join(traceback.format_exception(error))
-    left: list[BaseException | None] = [error]
-    while left:
-        one = left.pop()
-        if one is not None:
-            shown += f"{one!s} {one!r} {one.args!r} {vars(one)!r}"
-            left += [one.__cause__, one.__context__]
-    assert MARKER not in shown, "an error shows a value"
 
 
 def _value(provider: SecretProvider, key: str) -> bytes | None:

@@ -19,7 +19,7 @@ from secretstore import (
     SecretStoreError,
     VersionConflictError,
 )
-from secretstore.domain.providers import Ability, SecretProvider
+from secretstore.domain.providers import Ability, SecretProvider, Version
 from secretstore.providers.chain import ChainProvider, Link, LinkState
 from secretstore.providers.memory import MemoryProvider
 from secretstore.testing import SecretProviderContract
@@ -257,6 +257,19 @@ def test_a_write_may_hide_a_lower_link() -> None:
 
     assert chain.write("k", NEW).provider == "top"
     assert text_of(chain.read("k")) == ("new", "top")
+
+
+@pytest.mark.parametrize(("version", "found"), [(3, 3), ("3f2a", "3f2a"), (None, 1)])
+def test_a_conflict_names_the_version_of_a_lower_link(version: Version | None, found: Version) -> None:
+    """By its number or by its name; where it has none, as the first."""
+
+    class Place(FailingProvider):
+        def describe(self, key: str) -> ProvidedInfo | None:
+            return ProvidedInfo(provider=self.name, key=key, version=version)
+
+    with pytest.raises(VersionConflictError) as caught:
+        of(FailingProvider("top"), Place("low"), write_to="top").write("k", NEW, expected_version=0)
+    assert caught.value.found == found
 
 
 def test_what_changes_goes_to_one_link_only() -> None:

@@ -349,11 +349,11 @@ def test_what_is_kept_is_read_though_every_thread_waits(place: ToldProvider) -> 
             assert (await client.get_secret("a", str), await client.get_secret("missing")) == before
             assert await client.get_secret_or_raise("a") == "kept"
             assert await client.get_secret("missing", default="default") == "default"
+            with pytest.raises(SecretNotFoundError):
+                await client.get_secret_or_raise("missing")
             assert not other.done()
             released.set()
             await other
-            with pytest.raises(SecretNotFoundError):
-                await client.get_secret_or_raise("missing")
 
     asyncio.run(use())
     assert place.reads == 3

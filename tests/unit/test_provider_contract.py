@@ -1,6 +1,7 @@
 """The suite for providers finds what is wrong with one."""
 
 import inspect
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,10 +14,10 @@ from secretstore.providers.memory import MemoryProvider
 from secretstore.testing import SecretProviderContract
 
 
-def attempt(name: str, provider: SecretProvider) -> None:
+def attempt(name: str, provider: SecretProvider, caplog: pytest.LogCaptureFixture) -> None:
     """Run one test of the suite."""
     suite = SecretProviderContract()
-    given = {"provider": provider, "spare": provider, "seed": provider.write}
+    given = {"provider": provider, "spare": provider, "seed": provider.write, "caplog": caplog}
     test = getattr(suite, name)
     test(**{parameter: given[parameter] for parameter in inspect.signature(test).parameters})
 
@@ -142,6 +143,16 @@ class ShowsValues(MemoryProvider):
         return str(self._secrets["shown"].versions[0][1])
 
 
+class LogsValues(MemoryProvider):
+    """Notes what it is asked to read, and its answer."""
+
+    def read(self, key: str, *, version: Version | None = None) -> ProvidedSecret | None:
+        """Read."""
+        secret = super().read(key, version=version)
+        logging.getLogger(__name__).debug("%s is %s", key, secret.value_json if secret else None)
+        return secret
+
+
 class ListsFolders(MemoryProvider):
     """Takes a prefix for a folder."""
 
@@ -249,6 +260,7 @@ FAULTS = [
     (IsAbleInSilence, "test_what_it_is_not_able_to_is_refused"),
     (NamesNoProvider, "test_what_it_is_not_able_to_is_refused"),
     (ShowsValues, "test_nothing_shows_a_value"),
+    (LogsValues, "test_no_log_shows_a_value"),
     (ListsFolders, "test_a_prefix_is_the_beginning_of_a_key"),
     (SortsAsPeopleDo, "test_keys_are_listed_in_the_order_of_code_points"),
     (ListsOnePage, "test_a_walk_page_by_page_gives_each_key_once"),
@@ -263,12 +275,12 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "name"), FAULTS, ids=[f"{fault.__name__}-{name}" for fault, name in FAULTS])
-def test_a_fault_is_found(fault: type[MemoryProvider], name: str) -> None:
+def test_a_fault_is_found(fault: type[MemoryProvider], name: str, caplog: pytest.LogCaptureFixture) -> None:
     """The test that is there for it fails, and passes without the fault."""
-    attempt(name, MemoryProvider())
+    attempt(name, MemoryProvider(), caplog)
 
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        attempt(name, fault())
+        attempt(name, fault(), caplog)
 
 
 def test_versions_are_tried_where_nothing_can_be_written() -> None:

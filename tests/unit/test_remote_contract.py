@@ -10,7 +10,7 @@ from secretstore import ProvidedSecret, ProviderError
 from secretstore.domain.providers import Version
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract
 from secretstore.testing.interruptions import Relay
-from secretstore.testing.remote_providers import MARKER
+from secretstore.testing.leaks import MARKER
 from tests.support.served_place import Place, PlaceProvider, running_place
 
 

@@ -133,9 +133,11 @@ def test_no_redirect_takes_the_token_along(bao: Bao, relay: HttpRelay, behind: s
     "body",
     [
         f'{{"data": {{"data": {{"value": "{MARKER}"}}}}}}',
+        f'{{"data": {{"data": {{"value": "{MARKER}"}}, "metadata": null}}}}',
+        f'{{"data": {{"data": {{"value": "{MARKER}"}}, "metadata": {{}}}}}}',
         f'{{"data": {{"data": {{"value": "{MARKER}"}}, "metadata": {"[" * 100_000}',
     ],
-    ids=["no metadata", "too deep"],
+    ids=["no metadata", "null", "no version", "too deep"],
 )
 def test_no_answer_that_is_none_of_vault_shows(relay: HttpRelay, behind: str, body: str) -> None:
     """It is an error of ours, without what was answered."""
