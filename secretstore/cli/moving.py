@@ -74,6 +74,30 @@ MapTo = Annotated[
         "--map", metavar="MAP", help="What a key becomes: text and then {key}, or {rest} for the key without --prefix."
     ),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing, and show what would change.")]
+DeleteExtra = Annotated[
+    bool,
+    typer.Option(
+        "--delete-extra", help="Delete what the source does not have; only keys that begin as the copied ones do."
+    ),
+]
+WithHistory = Annotated[
+    bool, typer.Option("--history/--no-history", help="Older versions too, of what the target does not have yet.")
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Read back and compare what was written.")]
+ReportPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="PATH",
+        help="A new file, which only you may read: a line of JSON for each secret, without its value.",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="With --delete-extra: do not ask.")]
+AllowEmptySource = Annotated[
+    bool, typer.Option("--allow-empty-source", help="With --delete-extra: also where the source has nothing at all.")
+]
 
 
 def copy(  # noqa: PLR0913 - an option each
@@ -82,31 +106,13 @@ def copy(  # noqa: PLR0913 - an option each
     to_url: ToUrl = None,
     prefix: Prefix = "",
     map_to: MapTo = "{key}",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing, and show what would change.")] = False,
-    delete_extra: Annotated[
-        bool,
-        typer.Option(
-            "--delete-extra", help="Delete what the source does not have; only keys that begin as the copied ones do."
-        ),
-    ] = False,
-    with_history: Annotated[
-        bool, typer.Option("--history/--no-history", help="Older versions too, of what the target does not have yet.")
-    ] = True,
-    verify: Annotated[bool, typer.Option("--verify", help="Read back and compare what was written.")] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            metavar="PATH",
-            help="A new file, which only you may read: a line of JSON for each secret, without its value.",
-            show_default=False,
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --delete-extra: do not ask.")] = False,
-    allow_empty_source: Annotated[
-        bool,
-        typer.Option("--allow-empty-source", help="With --delete-extra: also where the source has nothing at all."),
-    ] = False,
+    dry_run: DryRun = False,
+    delete_extra: DeleteExtra = False,
+    with_history: WithHistory = True,
+    verify: Verify = False,
+    report: ReportPath = None,
+    yes: Yes = False,
+    allow_empty_source: AllowEmptySource = False,
     output_format: OutputFormat = None,
 ) -> None:
     """Copy secrets from one provider to another.
