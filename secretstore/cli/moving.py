@@ -19,7 +19,7 @@ from secretstore.cli.asking import confirm, refuse_unasked
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.files import new_file
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of
-from secretstore.cli.output import Format
+from secretstore.cli.output import Format, counted
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import ConfigurationError
 from secretstore.settings import load_moving_settings
@@ -245,11 +245,11 @@ class _Shown:
         if wanted is Format.TABLE:
             output.say(", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "there are no secrets")
         for loss, number in self.left_behind.items():
-            output.warn(_LOSSES[loss].format(_counted(number), self.target))
+            output.warn(_LOSSES[loss].format(counted(number, "secret"), self.target))
 
     def complain_of_failures(self) -> None:
         if self.failed:
-            raise CommandError(f"{self.failed} of {_counted(self.counts.total())} failed; see why beside each")
+            raise CommandError(f"{self.failed} of {counted(self.counts.total(), 'secret')} failed; see why beside each")
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def _confirm_deletion(providers: _Providers) -> None:
             extra += found.kind == "extra"
             tell(done, None)
     if extra:
-        danger = f"this deletes {_counted(extra)} of {providers.target.name}, which the source does not have"
+        danger = f"this deletes {counted(extra, 'secret')} of {providers.target.name}, which the source does not have"
         confirm(danger, "delete", yes=False)
 
 
@@ -316,7 +316,3 @@ def _telling_what_stays(shown: _Shown) -> Iterator[None]:
         if shown.counts:
             output.say("broken off; what was copied so far stays, and running it again goes on")
         raise
-
-
-def _counted(number: int) -> str:
-    return f"{number} secret{'s' * (number != 1)}"

@@ -208,6 +208,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many of something there are, in words for a person."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def printed_time(time: datetime) -> str:
     """Return a time as people read it."""
     return time.astimezone(UTC).isoformat(" ", "seconds")
