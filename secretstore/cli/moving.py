@@ -1,7 +1,6 @@
 """From one provider to another: copy, and diff, which also compares two versions of a secret."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
@@ -18,7 +17,7 @@ from secretstore.cli.arguments import parse_version
 from secretstore.cli.asking import confirm, refuse_unasked
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.files import new_file
-from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of
+from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, warn_of_password
 from secretstore.cli.output import Format, counted
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import ConfigurationError
@@ -38,7 +37,6 @@ DIFF_EXAMPLES = f"""{history.DIFF_EXAMPLES.rstrip()}
   secretstore diff --from vault://vault:8200/secret/app --to postgresql://app@db/app
 """
 
-_PASSWORD = re.compile(r"//[^/?@]*:[^/?@]+@|[?&][^=&]*password=", re.IGNORECASE)
 _KINDS = ("added", "changed", "same", "extra", "unreadable")
 _COLUMNS = ("key", "kind", "differs", "source_version", "target_version", "left_behind", "problem")
 _COPY_COLUMNS = ("key", "kind", "outcome", "differs", "version", "left_behind", "problem")
@@ -277,18 +275,11 @@ def _confirm_deletion(providers: _Providers) -> None:
 def _opened(from_url: str | None, to_url: str | None, prefix: str, map_to: str) -> Iterator[_Providers]:
     settings = load_moving_settings(from_url=from_url, to_url=to_url)
     urls = _named(settings.from_url, "from"), _named(settings.to_url, "to")
-    _warn_of_password("from", from_url)
-    _warn_of_password("to", to_url)
+    warn_of_password("--from", from_url, variable="SECRETSTORE_FROM_URL")
+    warn_of_password("--to", to_url, variable="SECRETSTORE_TO_URL")
     with ExitStack() as stack:
         source, target = (stack.enter_context(closing(open_provider(url))) for url in urls)
         yield _Providers(source, target, prefix, map_to)
-
-
-def _warn_of_password(option: str, url: str | None) -> None:
-    if url is not None and _PASSWORD.search(url):
-        output.warn(
-            f"the password in --{option} shows in the list of processes; set SECRETSTORE_{option.upper()}_URL instead"
-        )
 
 
 def _named(url: SecretStr | None, option: str) -> str:
