@@ -11,7 +11,7 @@ import typer
 from secretstore import ProvidedSecret, open_chain
 from secretstore.cli import output
 from secretstore.cli.exit_codes import CommandError, ExitCode
-from secretstore.cli.options import opened_store
+from secretstore.cli.options import opened_store, warn_of_password
 from secretstore.cli.output import MASK, Format
 from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.providers.chain import ChainProvider, Link, LinkAnswer
@@ -37,6 +37,7 @@ def chain_named(urls: str | None, database_url: str | None, namespace: str | Non
     """Return the chain of the option, else of the environment unless the option of a database is given."""
     if urls is not None and database_url is not None:
         raise CommandError("give either --chain or --database-url, not both", ExitCode.USAGE)
+    warn_of_password("--chain", urls, variable="SECRETSTORE_CHAIN")
     named = load_settings(chain=urls).chain if database_url is None else None
     if named is not None and namespace is not None:
         raise CommandError("the URLs of a chain say the namespace; leave --namespace out", ExitCode.USAGE)
