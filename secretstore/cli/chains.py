@@ -1,6 +1,5 @@
 """What `get` and `list` do where providers are asked in order."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -83,7 +82,7 @@ class WantedOfChain:
             "provider": secret.info.provider,
             "version": secret.info.version,
             "updated_at": secret.info.updated_at,
-            "value": MASK if masked else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+            "value": MASK if masked else output.raw_text(value),
         }
 
     def _secret(self) -> ProvidedSecret:

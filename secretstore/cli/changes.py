@@ -122,7 +122,12 @@ def shower(wanted: Format, columns: Sequence[str], widths: Sequence[int]) -> Sho
     if wanted is Format.YAML:
         # Together the lines are one list, however many there will be.
         return lambda change: output.show_text(to_yaml([output.plain(asdict(change))]))
-    return lambda change: output.show_text(json.dumps(output.plain(asdict(change)), ensure_ascii=False))
+    return lambda change: output.show_text(json_line(change))
+
+
+def json_line(change: Change) -> str:
+    """Return a change as a JSON object in one line."""
+    return json.dumps(output.plain(asdict(change)), ensure_ascii=False)
 
 
 def _cell(change: Change, name: str) -> object:

@@ -80,7 +80,12 @@ def show_exactly(text: str) -> None:
 
 def show_raw(value: Any) -> None:
     """Print one value for a program: text as it is, anything else as JSON."""
-    show_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    show_text(raw_text(value))
+
+
+def raw_text(value: Any) -> str:
+    """Return text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def show_data(data: Any, wanted: Format) -> None:
