@@ -15,12 +15,14 @@ from secretstore import CopiedSecret, ProviderDifference, compare_providers, cop
 from secretstore.cli import history, output
 from secretstore.cli.arguments import parse_version
 from secretstore.cli.asking import confirm, refuse_unasked
+from secretstore.cli.chains import refuse_options
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.files import new_file
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, warn_of_password
 from secretstore.cli.output import Format, counted
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import ConfigurationError
+from secretstore.moving.mapping import SAME_KEYS
 from secretstore.settings import load_moving_settings
 
 COPY_EXAMPLES = """
@@ -103,7 +105,7 @@ def copy(  # noqa: PLR0913 - an option each
     from_url: FromUrl = None,
     to_url: ToUrl = None,
     prefix: Prefix = "",
-    map_to: MapTo = "{key}",
+    map_to: MapTo = SAME_KEYS,
     dry_run: DryRun = False,
     delete_extra: DeleteExtra = False,
     with_history: WithHistory = True,
@@ -161,7 +163,7 @@ def diff(  # noqa: PLR0913 - an option each
     from_url: FromUrl = None,
     to_url: ToUrl = None,
     prefix: Prefix = "",
-    map_to: MapTo = "{key}",
+    map_to: MapTo = SAME_KEYS,
     output_format: OutputFormat = None,
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
@@ -174,10 +176,12 @@ def diff(  # noqa: PLR0913 - an option each
     Of two providers (without KEY) it shows keys that are added, changed, or extra in the target, never values, and ends with 8 where there are any.
     """
     if key is None:
+        refuse_options("without KEY", reveal=reveal, database_url=database_url, namespace=namespace)
         _diff_providers(_opened(from_url, to_url, prefix, map_to), format_of(output_format))
     elif old is None or new is None or from_url or to_url:
         raise CommandError("give KEY and two versions of it, or --from and --to without KEY", ExitCode.USAGE)
     else:
+        refuse_options("with KEY", prefix=prefix, map=map_to != SAME_KEYS)
         history.diff_versions(
             key, old, new, reveal=reveal, output_format=output_format, database_url=database_url, namespace=namespace
         )
