@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import quote, unquote
 
 import secretstore
@@ -73,17 +73,7 @@ def connect(  # noqa: PLR0913 - each is a setting
         database.close()
 
     client = SecretClient(
-        engine,
-        opened,
-        namespace=settings.namespace,
-        actor=settings.actor,
-        require_actor=settings.require_actor,
-        max_value_bytes=max_value_bytes,
-        notify=settings.notify,
-        retry_seconds=settings.retry_seconds,
-        cache=_cache_of(settings, cache),
-        listen_url=_listen_url_of(settings),
-        on_close=close,
+        engine, opened, max_value_bytes=max_value_bytes, on_close=close, **_client_options(settings, cache)
     )
     return client if observer is None else client.observed_by(observer)
 
@@ -127,17 +117,7 @@ async def connect_async(  # noqa: PLR0913 - ditto
         await asyncio.to_thread(database.close)
 
     client = AsyncSecretClient(
-        engine,
-        opened,
-        namespace=settings.namespace,
-        actor=settings.actor,
-        require_actor=settings.require_actor,
-        max_value_bytes=max_value_bytes,
-        notify=settings.notify,
-        retry_seconds=settings.retry_seconds,
-        cache=_cache_of(settings, cache),
-        listen_url=_listen_url_of(settings),
-        on_close=close,
+        engine, opened, max_value_bytes=max_value_bytes, on_close=close, **_client_options(settings, cache)
     )
     return client if observer is None else client.observed_by(observer)
 
@@ -169,6 +149,29 @@ def _without_namespace(url: str) -> tuple[str, str | None]:
     return (f"{place}?{left}" if left else place), (given[0] if given else None)
 
 
+class _ClientOptions(TypedDict):
+    namespace: str
+    actor: str | None
+    require_actor: bool
+    notify: Notify
+    retry_seconds: float
+    cache: CacheConfig | None
+    listen_url: str | None
+
+
+def _client_options(settings: "Settings", cache: CacheConfig | Literal[False] | None) -> _ClientOptions:
+    """Return what a client of either kind takes from the settings."""
+    return {
+        "namespace": settings.namespace,
+        "actor": settings.actor,
+        "require_actor": settings.require_actor,
+        "notify": settings.notify,
+        "retry_seconds": settings.retry_seconds,
+        "cache": _cache_of(settings, cache),
+        "listen_url": None if settings.listen_url is None else settings.listen_url.get_secret_value(),
+    }
+
+
 def _cache_of(settings: "Settings", cache: CacheConfig | Literal[False] | None) -> CacheConfig | None:
     if cache is not None:
         return cache or None
@@ -177,10 +180,6 @@ def _cache_of(settings: "Settings", cache: CacheConfig | Literal[False] | None) 
     options = settings.cache_options()
     heartbeat = min(CacheConfig().heartbeat_seconds, options.get("max_stale_seconds", inf) / 4)
     return CacheConfig(**options, heartbeat_seconds=heartbeat)
-
-
-def _listen_url_of(settings: "Settings") -> str | None:
-    return None if settings.listen_url is None else settings.listen_url.get_secret_value()
 
 
 @dataclass(frozen=True, slots=True)

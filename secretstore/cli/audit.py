@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -17,7 +16,7 @@ import typer
 from secretstore import Change, SecretClient
 from secretstore.cli import output
 from secretstore.cli.arguments import parse_count, parse_place, parse_since
-from secretstore.cli.changes import Show, shower, until_nobody_reads
+from secretstore.cli.changes import Show, json_line, shower, until_nobody_reads
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 from secretstore.domain.records import ACTIONS
 from secretstore.errors import StoreUnavailableError
@@ -174,7 +173,7 @@ def _follow(store: SecretClient, place: int, show: Show) -> None:
 
 
 def _json_lines(page: Sequence[Change]) -> str:
-    return "".join(f"{json.dumps(output.plain(asdict(change)), ensure_ascii=False)}\n" for change in page)
+    return "".join(f"{json_line(change)}\n" for change in page)
 
 
 def _csv_text(page: Sequence[Change]) -> str:

@@ -1,6 +1,5 @@
 """What `get` and `list` do where providers are asked in order."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ import typer
 from secretstore import ProvidedSecret, open_chain
 from secretstore.cli import output
 from secretstore.cli.exit_codes import CommandError, ExitCode
-from secretstore.cli.options import opened_store
+from secretstore.cli.options import opened_store, warn_of_password
 from secretstore.cli.output import MASK, Format
 from secretstore.domain.names import parse_key, parse_prefix
 from secretstore.providers.chain import ChainProvider, Link, LinkAnswer
@@ -37,6 +36,7 @@ def chain_named(urls: str | None, database_url: str | None, namespace: str | Non
     """Return the chain of the option, else of the environment unless the option of a database is given."""
     if urls is not None and database_url is not None:
         raise CommandError("give either --chain or --database-url, not both", ExitCode.USAGE)
+    warn_of_password("--chain", urls, variable="SECRETSTORE_CHAIN")
     named = load_settings(chain=urls).chain if database_url is None else None
     if named is not None and namespace is not None:
         raise CommandError("the URLs of a chain say the namespace; leave --namespace out", ExitCode.USAGE)
@@ -82,7 +82,7 @@ class WantedOfChain:
             "provider": secret.info.provider,
             "version": secret.info.version,
             "updated_at": secret.info.updated_at,
-            "value": MASK if masked else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+            "value": MASK if masked else output.raw_text(value),
         }
 
     def _secret(self) -> ProvidedSecret:

@@ -23,7 +23,7 @@ from secretstore.cli.asking import confirm, refuse_unasked
 from secretstore.cli.history import Yes
 from secretstore.cli.keys import opened_namespaces
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
-from secretstore.cli.output import Format
+from secretstore.cli.output import Format, counted
 from secretstore.cli.yaml_text import to_yaml
 from secretstore.domain.records import Collection
 from secretstore.errors import StoreUnavailableError
@@ -122,7 +122,12 @@ def shower(wanted: Format, columns: Sequence[str], widths: Sequence[int]) -> Sho
     if wanted is Format.YAML:
         # Together the lines are one list, however many there will be.
         return lambda change: output.show_text(to_yaml([output.plain(asdict(change))]))
-    return lambda change: output.show_text(json.dumps(output.plain(asdict(change)), ensure_ascii=False))
+    return lambda change: output.show_text(json_line(change))
+
+
+def json_line(change: Change) -> str:
+    """Return a change as a JSON object in one line."""
+    return json.dumps(output.plain(asdict(change)), ensure_ascii=False)
 
 
 def _cell(change: Change, name: str) -> object:
@@ -216,7 +221,7 @@ def _wanted(stores: Sequence[SecretClient], deleted_for: timedelta, *, of_all: b
     if not purged and not pruned:
         output.say("there is nothing to collect")
         return False
-    danger = f"this purges {_counted(purged, 'secret')} and prunes {_counted(pruned, 'version')}, and cannot be undone"
+    danger = f"this purges {counted(purged, 'secret')} and prunes {counted(pruned, 'version')}, and cannot be undone"
     confirm(danger, "all" if of_all else stores[0].keys.namespace, yes=False)
     return True
 
@@ -233,9 +238,5 @@ def _collect_each(stores: Sequence[SecretClient], deleted_for: timedelta) -> Non
 
 
 def _tell(store: SecretClient, done: Collection, words: str) -> None:
-    counts = words.format(_counted(done.purged, "secret"), _counted(done.pruned, "version"))
+    counts = words.format(counted(done.purged, "secret"), counted(done.pruned, "version"))
     output.say(f"{counts} of namespace {store.keys.namespace}")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -21,7 +21,7 @@ from secretstore.cli.options import (
     format_of,
     opened_store,
 )
-from secretstore.cli.output import MASK, Format
+from secretstore.cli.output import MASK, Format, counted
 from secretstore.cli.secrets import with_expiry
 from secretstore.domain.names import parse_key, parse_keys
 from secretstore.service.differences import Difference, differences
@@ -167,7 +167,8 @@ def destroy_versions(
         confirm(_for_good(danger), key, yes=yes)
         destroyed = store.destroy_versions(key, numbers)
     gone = len(numbers) - destroyed
-    output.say(f"destroyed {_counted(destroyed)} of {key}{f'; {_counted(gone)} before' if gone else ''}")
+    before = f"; {counted(gone, 'version')} before" if gone else ""
+    output.say(f"destroyed {counted(destroyed, 'version')} of {key}{before}")
 
 
 def purge_secrets(
@@ -218,7 +219,7 @@ def limit_versions(
     if kept is None:
         output.say(f"{whose} has no limit of its own" if key else f"of {whose} all versions are kept")
     else:
-        output.say(f"of {whose} {_counted(kept)} will be kept; older ones go when it is written next")
+        output.say(f"of {whose} {counted(kept, 'version')} will be kept; older ones go when it is written next")
 
 
 def _versions(store: SecretClient, key: str) -> list[VersionInfo]:
@@ -267,7 +268,3 @@ def _for_good(danger: str) -> str:
 
 def _named(numbers: Sequence[int]) -> str:
     return f"version{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
-
-
-def _counted(number: int) -> str:
-    return f"{number} version{'s' * (number != 1)}"

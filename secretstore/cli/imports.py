@@ -1,6 +1,5 @@
 """The group `import`: secrets from files and from other systems."""
 
-import re
 import sys
 from typing import Annotated, Any
 
@@ -9,12 +8,10 @@ import typer.core
 
 from secretstore.cli import output, transfer
 from secretstore.cli.exit_codes import CommandError
-from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
+from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store, warn_of_password
 from secretstore.errors import ConfigurationError, MasterKeyError
 from secretstore.integrations.triggerdev import Report, SkipReason, import_table, open_table, parse_encryption_key
 from secretstore.settings import TriggerdevSettings, load_triggerdev_settings
-
-_PASSWORD = re.compile(r"//[^/?@]*:[^/?@]+@|[?&](ssl)?password=", re.IGNORECASE)
 
 _FILE = "file"
 
@@ -66,8 +63,7 @@ def triggerdev(
     TRIGGERDEV_ENCRYPTION_KEY, or the file that TRIGGERDEV_ENCRYPTION_KEY_FILE names, holds the ENCRYPTION_KEY of
     trigger.dev. It is safe to run again: what is here already stays, unless trigger.dev has a newer value.
     """
-    if url is not None and _PASSWORD.search(url):
-        output.warn("the password in --url shows in the list of processes; set TRIGGERDEV_DATABASE_URL instead")
+    warn_of_password("--url", url, variable="TRIGGERDEV_DATABASE_URL")
     wanted = format_of(output_format)
     source, encryption_key = _named(load_triggerdev_settings(database_url=url))
     key = parse_encryption_key(encryption_key)

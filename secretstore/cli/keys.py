@@ -14,7 +14,7 @@ from secretstore import SecretClient
 from secretstore.cli import output
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
-from secretstore.cli.output import Format
+from secretstore.cli.output import Format, counted
 from secretstore.crypto.local import generate_master_key
 from secretstore.domain.key_records import DataKeyInfo, MasterKeyInfo, Reencryption
 from secretstore.errors import StoreUnavailableError
@@ -103,7 +103,7 @@ def rewrap(
     """
     with opened_store(database_url, None) as store, output.progress("wrapping data keys") as report:
         rewrapped = store.keys.rewrap(everything=everything, on_progress=report)
-    output.say(f"re-wrapped {_counted(rewrapped, 'data key')}")
+    output.say(f"re-wrapped {counted(rewrapped, 'data key')}")
 
 
 @group.command()
@@ -178,7 +178,7 @@ def shred(
     _confirm_shredding(namespace, confirm)
     with opened_store(database_url, namespace) as store, output.progress("shredding") as report:
         shredded = store.keys.shred(on_progress=report)
-    output.say(f"shredded {_counted(shredded, 'value')} of namespace {namespace}; nothing here opens them any more")
+    output.say(f"shredded {counted(shredded, 'value')} of namespace {namespace}; nothing here opens them any more")
 
 
 @contextmanager
@@ -203,7 +203,7 @@ def _rotate_each(stores: Sequence[SecretClient], *, goes_on: bool) -> list[Reenc
 
 def _how_to_go_on(left: Sequence[str]) -> str:
     words = f"nothing is lost; to go on: secretstore keys rotate --continue --namespace {shlex.quote(left[0])}"
-    return f"{words}; {_counted(len(left) - 1, 'namespace')} after it not begun" if left[1:] else words
+    return f"{words}; {counted(len(left) - 1, 'namespace')} after it not begun" if left[1:] else words
 
 
 def _rotate(store: SecretClient, *, goes_on: bool) -> Reencryption:
@@ -227,7 +227,7 @@ def _complain_of_unreadable(done: list[Reencryption]) -> None:
     if examples:
         unreadable = sum(one.unreadable for one in done)
         raise CommandError(
-            f"not re-encrypted: {_counted(unreadable, 'value')}; what was changed by hand comes back from a backup only",
+            f"not re-encrypted: {counted(unreadable, 'value')}; what was changed by hand comes back from a backup only",
             ExitCode.CANNOT_DECRYPT,
         )
 
@@ -262,8 +262,4 @@ def _age(since: datetime | None, now: datetime) -> str:
     if since is None:
         return ""
     days = (now - since).days
-    return _counted(days, "day") if days > 0 else "today"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return counted(days, "day") if days > 0 else "today"

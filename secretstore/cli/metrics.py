@@ -63,8 +63,11 @@ def serve(
 
 
 def _page(
-    engine: Any, *, expiring_within: timedelta, by_namespace: bool
-) -> str:  # SQLAlchemy's, which no command knows
+    engine: Any,  # SQLAlchemy's, which no command knows
+    *,
+    expiring_within: timedelta,
+    by_namespace: bool,
+) -> str:
     shown = _metrics().Metrics(with_namespace=by_namespace)
     shown.follow_store(engine, expiring_within=expiring_within, strict=True)
     return str(shown.text())

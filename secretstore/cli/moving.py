@@ -1,7 +1,6 @@
 """From one provider to another: copy, and diff, which also compares two versions of a secret."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
@@ -16,12 +15,14 @@ from secretstore import CopiedSecret, ProviderDifference, compare_providers, cop
 from secretstore.cli import history, output
 from secretstore.cli.arguments import parse_version
 from secretstore.cli.asking import confirm, refuse_unasked
+from secretstore.cli.chains import refuse_options
 from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.files import new_file
-from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of
-from secretstore.cli.output import Format
+from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, warn_of_password
+from secretstore.cli.output import Format, counted
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import ConfigurationError
+from secretstore.moving.mapping import SAME_KEYS
 from secretstore.settings import load_moving_settings
 
 COPY_EXAMPLES = """
@@ -38,7 +39,6 @@ DIFF_EXAMPLES = f"""{history.DIFF_EXAMPLES.rstrip()}
   secretstore diff --from vault://vault:8200/secret/app --to postgresql://app@db/app
 """
 
-_PASSWORD = re.compile(r"//[^/?@]*:[^/?@]+@|[?&][^=&]*password=", re.IGNORECASE)
 _KINDS = ("added", "changed", "same", "extra", "unreadable")
 _COLUMNS = ("key", "kind", "differs", "source_version", "target_version", "left_behind", "problem")
 _COPY_COLUMNS = ("key", "kind", "outcome", "differs", "version", "left_behind", "problem")
@@ -74,6 +74,30 @@ MapTo = Annotated[
         "--map", metavar="MAP", help="What a key becomes: text and then {key}, or {rest} for the key without --prefix."
     ),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing, and show what would change.")]
+DeleteExtra = Annotated[
+    bool,
+    typer.Option(
+        "--delete-extra", help="Delete what the source does not have; only keys that begin as the copied ones do."
+    ),
+]
+WithHistory = Annotated[
+    bool, typer.Option("--history/--no-history", help="Older versions too, of what the target does not have yet.")
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Read back and compare what was written.")]
+ReportPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="PATH",
+        help="A new file, which only you may read: a line of JSON for each secret, without its value.",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="With --delete-extra: do not ask.")]
+AllowEmptySource = Annotated[
+    bool, typer.Option("--allow-empty-source", help="With --delete-extra: also where the source has nothing at all.")
+]
 
 
 def copy(  # noqa: PLR0913 - an option each
@@ -81,32 +105,14 @@ def copy(  # noqa: PLR0913 - an option each
     from_url: FromUrl = None,
     to_url: ToUrl = None,
     prefix: Prefix = "",
-    map_to: MapTo = "{key}",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing, and show what would change.")] = False,
-    delete_extra: Annotated[
-        bool,
-        typer.Option(
-            "--delete-extra", help="Delete what the source does not have; only keys that begin as the copied ones do."
-        ),
-    ] = False,
-    with_history: Annotated[
-        bool, typer.Option("--history/--no-history", help="Older versions too, of what the target does not have yet.")
-    ] = True,
-    verify: Annotated[bool, typer.Option("--verify", help="Read back and compare what was written.")] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            metavar="PATH",
-            help="A new file, which only you may read: a line of JSON for each secret, without its value.",
-            show_default=False,
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --delete-extra: do not ask.")] = False,
-    allow_empty_source: Annotated[
-        bool,
-        typer.Option("--allow-empty-source", help="With --delete-extra: also where the source has nothing at all."),
-    ] = False,
+    map_to: MapTo = SAME_KEYS,
+    dry_run: DryRun = False,
+    delete_extra: DeleteExtra = False,
+    with_history: WithHistory = True,
+    verify: Verify = False,
+    report: ReportPath = None,
+    yes: Yes = False,
+    allow_empty_source: AllowEmptySource = False,
     output_format: OutputFormat = None,
 ) -> None:
     """Copy secrets from one provider to another.
@@ -157,7 +163,7 @@ def diff(  # noqa: PLR0913 - an option each
     from_url: FromUrl = None,
     to_url: ToUrl = None,
     prefix: Prefix = "",
-    map_to: MapTo = "{key}",
+    map_to: MapTo = SAME_KEYS,
     output_format: OutputFormat = None,
     database_url: DatabaseUrl = None,
     namespace: NamespaceName = None,
@@ -170,10 +176,12 @@ def diff(  # noqa: PLR0913 - an option each
     Of two providers (without KEY) it shows keys that are added, changed, or extra in the target, never values, and ends with 8 where there are any.
     """
     if key is None:
+        refuse_options("without KEY", reveal=reveal, database_url=database_url, namespace=namespace)
         _diff_providers(_opened(from_url, to_url, prefix, map_to), format_of(output_format))
     elif old is None or new is None or from_url or to_url:
         raise CommandError("give KEY and two versions of it, or --from and --to without KEY", ExitCode.USAGE)
     else:
+        refuse_options("with KEY", prefix=prefix, map=map_to != SAME_KEYS)
         history.diff_versions(
             key, old, new, reveal=reveal, output_format=output_format, database_url=database_url, namespace=namespace
         )
@@ -239,11 +247,11 @@ class _Shown:
         if wanted is Format.TABLE:
             output.say(", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "there are no secrets")
         for loss, number in self.left_behind.items():
-            output.warn(_LOSSES[loss].format(_counted(number), self.target))
+            output.warn(_LOSSES[loss].format(counted(number, "secret"), self.target))
 
     def complain_of_failures(self) -> None:
         if self.failed:
-            raise CommandError(f"{self.failed} of {_counted(self.counts.total())} failed; see why beside each")
+            raise CommandError(f"{self.failed} of {counted(self.counts.total(), 'secret')} failed; see why beside each")
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +271,7 @@ def _confirm_deletion(providers: _Providers) -> None:
             extra += found.kind == "extra"
             tell(done, None)
     if extra:
-        danger = f"this deletes {_counted(extra)} of {providers.target.name}, which the source does not have"
+        danger = f"this deletes {counted(extra, 'secret')} of {providers.target.name}, which the source does not have"
         confirm(danger, "delete", yes=False)
 
 
@@ -271,18 +279,11 @@ def _confirm_deletion(providers: _Providers) -> None:
 def _opened(from_url: str | None, to_url: str | None, prefix: str, map_to: str) -> Iterator[_Providers]:
     settings = load_moving_settings(from_url=from_url, to_url=to_url)
     urls = _named(settings.from_url, "from"), _named(settings.to_url, "to")
-    _warn_of_password("from", from_url)
-    _warn_of_password("to", to_url)
+    warn_of_password("--from", from_url, variable="SECRETSTORE_FROM_URL")
+    warn_of_password("--to", to_url, variable="SECRETSTORE_TO_URL")
     with ExitStack() as stack:
         source, target = (stack.enter_context(closing(open_provider(url))) for url in urls)
         yield _Providers(source, target, prefix, map_to)
-
-
-def _warn_of_password(option: str, url: str | None) -> None:
-    if url is not None and _PASSWORD.search(url):
-        output.warn(
-            f"the password in --{option} shows in the list of processes; set SECRETSTORE_{option.upper()}_URL instead"
-        )
 
 
 def _named(url: SecretStr | None, option: str) -> str:
@@ -310,7 +311,3 @@ def _telling_what_stays(shown: _Shown) -> Iterator[None]:
         if shown.counts:
             output.say("broken off; what was copied so far stays, and running it again goes on")
         raise
-
-
-def _counted(number: int) -> str:
-    return f"{number} secret{'s' * (number != 1)}"

@@ -1,5 +1,6 @@
 """The options that commands share, and how a store is opened from them."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
@@ -16,6 +17,8 @@ from secretstore.settings import Settings, load_settings
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+_PASSWORD = re.compile(r"//[^/?@]*:[^/?@]+@|[?&][^=&]*password=", re.IGNORECASE)
 
 SecretKey = Annotated[str, typer.Argument(metavar="KEY", help="The name of the secret.", show_default=False)]
 SecretKeys = Annotated[list[str], typer.Argument(metavar="KEY…", help="The names of the secrets.", show_default=False)]
@@ -85,6 +88,12 @@ def named_settings(url: str | None, namespace: str | None = None) -> Settings:
     folder = EmbeddedFolder.default().data
     output.say(f"no database is named, so this uses the embedded PostgreSQL in {folder}")
     return load_settings(database_url=SCHEME, namespace=namespace)
+
+
+def warn_of_password(option: str, url: str | None, *, variable: str) -> None:
+    """Warn where the URL of an option holds a password, and name the variable that would hide it."""
+    if url is not None and _PASSWORD.search(url):
+        output.warn(f"the password in {option} shows in the list of processes; set {variable} instead")
 
 
 def format_of(wanted: Format | None) -> Format:

@@ -80,7 +80,12 @@ def show_exactly(text: str) -> None:
 
 def show_raw(value: Any) -> None:
     """Print one value for a program: text as it is, anything else as JSON."""
-    show_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    show_text(raw_text(value))
+
+
+def raw_text(value: Any) -> str:
+    """Return text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def show_data(data: Any, wanted: Format) -> None:
@@ -206,6 +211,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many of something there are, in words for a person."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def printed_time(time: datetime) -> str:

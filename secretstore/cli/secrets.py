@@ -1,6 +1,5 @@
 """The verbs: set, patch, get, list, describe, delete."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -383,7 +382,7 @@ class _Wanted:
             "key": self.key,
             "version": version,
             **({"updated_at": info.updated_at} if version == info.version else {}),
-            "value": MASK if masked else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+            "value": MASK if masked else output.raw_text(value),
         }
 
 

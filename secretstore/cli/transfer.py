@@ -16,6 +16,7 @@ from secretstore.cli.exit_codes import CommandError, ExitCode
 from secretstore.cli.files import STDIN, pieces_of, refuse_overwriting, write_whole
 from secretstore.cli.formats import FileFormat, dump, read_secrets
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
+from secretstore.cli.output import counted
 
 EXPORT_EXAMPLES = """
 Examples:
@@ -94,7 +95,7 @@ def export_secrets(  # noqa: PLR0913 - an option each
         output.show_exactly(text)
     else:
         write_whole(path, text, force=force)
-        output.say(f"wrote {_counted(len(secrets))} to {path}")
+        output.say(f"wrote {counted(len(secrets), 'secret')} to {path}")
 
 
 def import_file(  # noqa: PLR0913 - an option each
@@ -199,7 +200,7 @@ def _confirmed(store: SecretClient, planned: Sequence[SecretDifference], kind: s
     keys = [one.key for one in planned if one.kind == kind]
     if keys:
         namespace = store.keys.namespace
-        danger = f"this deletes {_counted(len(keys))} of namespace {namespace}, {words}: {_named(keys)}"
+        danger = f"this deletes {counted(len(keys), 'secret')} of namespace {namespace}, {words}: {_named(keys)}"
         confirm(danger, namespace, yes=False)
     return bool(keys)
 
@@ -217,7 +218,7 @@ def _complain_of_left_out(gone: Sequence[str], expired: Sequence[str]) -> None:
     for key in expired:
         output.warn(f"the value that {key} had then has expired since; the secret stays as it is")
     if gone or expired:
-        raise CommandError(f"not restored: {_counted(len(gone) + len(expired))}")
+        raise CommandError(f"not restored: {counted(len(gone) + len(expired), 'secret')}")
 
 
 def _beginning(prefix: str) -> str:
@@ -227,7 +228,3 @@ def _beginning(prefix: str) -> str:
 def _named(keys: Sequence[str]) -> str:
     more = len(keys) - _SHOWN_KEYS
     return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _counted(number: int) -> str:
-    return f"{number} secret{'s' * (number != 1)}"

@@ -17,6 +17,7 @@ _NO_OPERATIONS = _GIVE_MORE | {
     *("export_secrets", "watch"),
 }
 _KEYS = "keys"
+_MARK = "_is_observed"
 
 
 def observed_face(face: T, observer: Observer, namespace: str) -> T:
@@ -43,9 +44,6 @@ def _observed_kind(kind: type[Any], prefix: str) -> type[Any]:
     if isinstance(keys := getattr(kind, _KEYS, None), property):
         more[_KEYS] = _with_keys(keys)
     return type(kind.__name__, (kind,), operations | giving | more)
-
-
-_MARK = "_is_observed"
 
 
 def _giving(method: Callable[..., Any]) -> Callable[..., Any]:

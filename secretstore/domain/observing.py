@@ -27,8 +27,6 @@ T = TypeVar("T")
 Part: TypeAlias = Literal["client", "provider", "key_server"]
 # Is called at the end of a call, with what was raised.
 End: TypeAlias = Callable[[BaseException | None], object]
-
-
 # How a call ended.
 Outcome: TypeAlias = Literal[
     "ok",

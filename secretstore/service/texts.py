@@ -12,6 +12,7 @@ from secretstore.orm.reads import SecretReads, StoredValue
 from secretstore.service.checks import checked_version
 from secretstore.service.reading import SecretReader
 from secretstore.service.synchronous import NewValue, SecretService
+from secretstore.service.typed import check_size, name_of_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,8 @@ def write_text(
 
 
 def _checked(service: SecretService, key: Key, text: bytes) -> bytes:
-    name = f"the value of {key!r} in namespace {service._namespace!r}"
-    if len(text) > service._max_value_bytes:
-        raise InvalidSecretValueError(
-            f"{name} cannot be stored: {len(text)} bytes of JSON are more than {service._max_value_bytes}"
-        )
+    name = name_of_value(service._namespace, key)
+    check_size(text, name=name, max_bytes=service._max_value_bytes)
     try:
         from_json(text, allow_inf_nan=False)
     except ValueError:

@@ -42,11 +42,14 @@ def to_json(value: object, *, name: object, max_bytes: int = MAX_VALUE_BYTES) ->
         problem = "it is not JSON, nor of a type that pydantic can dump to JSON"
     if problem:
         raise InvalidSecretValueError(f"{name} cannot be stored: {problem}")
-    if len(encoded) > max_bytes:
-        raise InvalidSecretValueError(
-            f"{name} cannot be stored: {len(encoded)} bytes of JSON are more than {max_bytes}"
-        )
+    check_size(encoded, name=name, max_bytes=max_bytes)
     return encoded
+
+
+def check_size(text: bytes, *, name: object, max_bytes: int) -> None:
+    """Raise `InvalidSecretValueError` where JSON text is too long to be stored."""
+    if len(text) > max_bytes:
+        raise InvalidSecretValueError(f"{name} cannot be stored: {len(text)} bytes of JSON are more than {max_bytes}")
 
 
 def as_json_text(value: object) -> bytes:

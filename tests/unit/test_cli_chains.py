@@ -54,3 +54,16 @@ def test_each_option_that_means_nothing_is_named() -> None:
     assert caught.value.code is ExitCode.USAGE
 
     refuse_options("with a chain", label=None, deleted=False)
+
+
+def test_a_password_among_the_arguments_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever of the URLs holds it; it is not shown again, the variable is named, and without one there is no word."""
+    chain_named(GIVEN, None, None)
+    assert not capsys.readouterr().err
+
+    chain_named(f"{GIVEN} optional:postgresql://app:hunter2@db/app", None, None)
+    shown = capsys.readouterr().err
+    assert "the password in --chain shows in the list of processes; set SECRETSTORE_CHAIN instead" in " ".join(
+        shown.split()
+    )
+    assert "hunter2" not in shown

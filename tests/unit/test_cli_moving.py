@@ -20,6 +20,12 @@ PASSWORD = "hunter2"
         (lambda: moving.diff(from_url="memory:"), 2, "give --to or set SECRETSTORE_TO_URL"),
         (lambda: moving.diff("k", 1, 2, from_url="memory:"), 2, "give KEY and two versions of it, or --from and --to"),
         (lambda: moving.diff("k", 1), 2, "give KEY and two versions of it"),
+        (lambda: moving.diff("k", 1, 2, prefix="a", map_to="b/{key}"), 2, "--prefix and --map cannot be used with KEY"),
+        (
+            lambda: moving.diff(from_url="memory:", to_url="memory:", reveal=True, namespace="prod"),
+            2,
+            "--reveal and --namespace cannot be used without KEY",
+        ),
         (lambda: moving.diff(from_url="nowhere:", to_url="memory:"), 2, "no provider takes URLs with nowhere:"),
         (lambda: moving.copy(from_url="memory:", to_url="env://"), 1, "env:// cannot write a secret"),
         (lambda: moving.copy(from_url="memory:", to_url="memory:", map_to="old"), 2, "ends in {key}, or in {rest}"),
