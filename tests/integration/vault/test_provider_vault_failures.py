@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -241,19 +240,6 @@ def test_what_is_not_reached_names_the_secret(relay: HttpRelay, url_of_relay: st
             provider.describe("a")
     assert (caught.value.operation, caught.value.is_temporary) == ("describe", True)
     assert caught.value.__context__ is None
-
-
-@pytest.fixture
-def relay(bao: Bao) -> Iterator[HttpRelay]:
-    """A relay before the server."""
-    with HttpRelay(urlsplit(bao.address).port or 0) as opened:
-        yield opened
-
-
-@pytest.fixture
-def url_of_relay(relay: HttpRelay) -> str:
-    """The URL of the folder behind it."""
-    return f"vault://127.0.0.1:{relay.port}/secret/app?tls=false"
 
 
 def test_a_server_with_tls_is_trusted_by_name_and_may_be_sealed(

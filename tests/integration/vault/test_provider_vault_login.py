@@ -15,9 +15,7 @@ from secretstore.providers.vault import VaultProvider, open_vault
 from secretstore.providers.vault_session import How, Place
 from tests.support.clock import Clock
 from tests.support.key_servers import Bao
-from tests.support.threads import run_together
-
-DEADLINE_SECONDS = 10.0
+from tests.support.threads import DEADLINE_SECONDS, run_together
 
 
 @pytest.fixture
