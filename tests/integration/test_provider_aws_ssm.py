@@ -23,7 +23,7 @@ from secretstore.opening import open_provider
 from secretstore.providers.aws_names import name_of
 from secretstore.providers.aws_ssm import AwsSsmProvider
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
-from tests.support.aws import Aws, actions_of, policies
+from tests.support.aws import Aws, Call, actions_of, assert_each_is_missed, policies, reads_by
 from tests.support.errors import assert_tells_nothing
 from tests.support.frames import shown_by_frames
 from tests.support.project import ROOT, run_python
@@ -32,14 +32,14 @@ PLACE = "aws-ssm://eu-west-1/app/prod/"
 PAGE = ROOT / "docs/providers/aws-ssm.md"
 
 # A call for each right, which fails without it.
-READS: dict[str, Callable[[SecretProvider], object]] = {
-    "ssm:GetParameter": lambda provider: provider.read("a"),
-    "ssm:GetParameters": lambda provider: provider.read_many(["a"]),
-    "ssm:GetParametersByPath": lambda provider: provider.list_keys(),
-    "ssm:GetParameterHistory": lambda provider: provider.list_versions("a"),
-    "ssm:ListTagsForResource": lambda provider: provider.describe("a"),
-}
-WRITES: dict[str, Callable[[SecretProvider], object]] = {
+READS = reads_by(
+    read="ssm:GetParameter",
+    read_many="ssm:GetParameters",
+    list_keys="ssm:GetParametersByPath",
+    list_versions="ssm:GetParameterHistory",
+    describe="ssm:ListTagsForResource",
+)
+WRITES: dict[str, Call] = {
     "ssm:PutParameter": lambda provider: provider.write("a", b"1"),
     "ssm:AddTagsToResource": lambda provider: provider.write("a", b"1", labels={"team": "pay"}),
     "ssm:RemoveTagsFromResource": lambda provider: provider.write("a", b"1", labels={}),
@@ -466,11 +466,7 @@ def test_the_policies_of_the_page_allow_nothing_idle(cloud: Aws, limited: AwsSsm
     reader, writer = policies(PAGE)
     allowed = {action for action in actions_of(reader) | actions_of(writer) if action.startswith("ssm:")}
     assert allowed == READS.keys() | WRITES.keys()
-    for action, call in {**READS, **WRITES}.items():
-        cloud.allow(allowed - {action})
-        with pytest.raises(PermissionDeniedError, match=f"allow {action}$") as caught:
-            call(limited)
-        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert_each_is_missed(cloud, limited, READS | WRITES)
 
 
 def test_the_policies_of_the_page_are_for_its_folder() -> None:
