@@ -84,22 +84,22 @@ def test_both_of_the_page_may_read(as_page_says: Callable[[str], None], url: str
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("write", 2),
-        ("write a new one", 1),
+        ("write", (2, {})),
+        ("write a new one", (1, {})),
         ("delete", True),
-        ("undelete", True),
+        ("undelete", (1, {})),
         ("destroy_versions", 1),
-        ("write labels", 2),
+        ("write labels", (2, {"x": "1"})),
     ],
 )
 def test_the_writer_of_the_page_may_write(
     as_page_says: Callable[[str], None], url: str, *, name: str, expected: object
 ) -> None:
-    """With its policy nothing is refused, and each change answers which version is new, or what was done."""
+    """With its policy nothing is refused, and each change answers what is there now, or what was done."""
     as_page_says("writer")
     with open_vault(url) as writer:
         answer = WRITES[name](writer)
-    assert (answer.version if isinstance(answer, ProvidedInfo) else answer) == expected
+    assert ((answer.version, answer.labels) if isinstance(answer, ProvidedInfo) else answer) == expected
 
 
 @pytest.mark.parametrize(
