@@ -16,6 +16,7 @@ from secretstore import KeyRing, SecretClient, migrate
 from secretstore.crypto.local import LocalMasterKey, generate_master_key
 from secretstore.orm import execute, wire
 from secretstore.orm.engines import make_engine
+from tests.support.clock import Clock
 from tests.support.server import Server, ServerChoice, choose_server, running_server
 from tests.support.sql_rules import violations
 
@@ -148,3 +149,9 @@ def keyring(master_key: str) -> KeyRing:
 def store(engine: Engine, keyring: KeyRing) -> SecretClient:
     """A client on the default namespace."""
     return SecretClient(engine, keyring)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands until the test sets it."""
+    return Clock()

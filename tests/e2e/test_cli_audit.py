@@ -4,24 +4,16 @@ import csv
 import io
 import json
 import signal
-import subprocess
-import sys
-import threading
 
 import psycopg
 import pytest
 
 from secretstore import SecretClient, acting_as
-from tests.e2e.conftest import DEADLINE_SECONDS, PROGRAM, CommandLine
+from tests.e2e.conftest import CommandLine
+from tests.e2e.following import MEMBERS, end, following, next_change
 from tests.support.server import Server
-from tests.support.threads import wait_until
 
 VALUE = "hunter2-of-the-test"
-MEMBERS = [
-    *("seq", "namespace", "key", "version", "action", "actor", "occurred_at"),
-    *("outcome", "request_id", "application_name", "database_role"),
-]
-LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
 ROLE = "secretstore_test_auditor"
 
 
@@ -123,39 +115,18 @@ def test_the_last_ones_are_shown(cli: CommandLine, store: SecretClient) -> None:
 
 def test_a_tail_follows(listening_cli: CommandLine, recorded: SecretClient, raw: psycopg.Connection) -> None:
     """With -f it goes on with what comes, and says at its end where to go on."""
-    command = [
-        sys.executable,
-        *PROGRAM[:2],
-        "-W",
-        "ignore::ResourceWarning",
-        *PROGRAM[2:],
-        "audit",
-        "tail",
-        "-f",
-        "--lines",
-        "1",
-    ]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=listening_cli.environment) as child:
-        deadline = threading.Timer(DEADLINE_SECONDS, child.kill)
-        deadline.start()
-        assert child.stdout is not None
-        try:
-            assert json.loads(child.stdout.readline())["action"] == "rotate"
-            wait_until(raw, LISTENERS, 1)
-            with acting_as("user:carol"):
-                recorded.keys.shred()
-            shown = json.loads(child.stdout.readline())
-            child.send_signal(signal.SIGINT)
-            _, err = child.communicate(timeout=DEADLINE_SECONDS)
-        finally:
-            deadline.cancel()
-            child.kill()
+    with following(listening_cli, raw, "audit", "tail", "-f", "--lines", "1") as child:
+        first = next_change(child)
+        with acting_as("user:carol"):
+            recorded.keys.shred()
+        second = next_change(child)
+        code, _, err = end(child, signal.SIGINT)
 
-    assert (shown["seq"], shown["action"], shown["actor"]) == (5, "shred", "user:carol")
-    assert err.decode().startswith("to go on: secretstore audit list --after ")
-    assert err.decode().endswith(" --namespace default\n")
-    assert child.returncode == 130
+    assert first["action"] == "rotate"
+    assert (second["seq"], second["action"], second["actor"]) == (5, "shred", "user:carol")
+    assert err.startswith("to go on: secretstore audit list --after ")
+    assert err.endswith(" --namespace default\n")
+    assert code == 130
 
 
 def test_the_rights_of_the_page_are_enough(

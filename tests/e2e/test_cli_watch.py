@@ -4,66 +4,24 @@ import json
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import psycopg
 import pytest
 import yaml
 
 from secretstore import SecretClient
-from tests.e2e.conftest import DEADLINE_SECONDS, PROGRAM, CommandLine
+from tests.e2e.conftest import DEADLINE_SECONDS, CommandLine
+from tests.e2e.following import LISTENERS, MEMBERS, end, following, next_change
 from tests.support.threads import number, wait_until
 
 VALUE = "hunter2-of-the-test"
-MEMBERS = [
-    *("seq", "namespace", "key", "version", "action", "actor", "occurred_at"),
-    *("outcome", "request_id", "application_name", "database_role"),
-]
-# Whoever listens knows the place where it begins.
-LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
 # It has looked once.
 LOOKED = (
     "SELECT count(*) FROM pg_stat_activity AS reader JOIN pg_stat_activity AS listener USING (datname)"
     " WHERE datname = current_database() AND listener.query LIKE 'LISTEN%' AND reader.query = 'COMMIT'"
     " AND reader.state = 'idle' AND reader.backend_start > listener.query_start"
 )
-
-Child = subprocess.Popen[bytes]
-
-
-@contextmanager
-def watching(cli: CommandLine, raw: psycopg.Connection, *arguments: str) -> Iterator[Child]:
-    """Start a watch with pipes, and wait until it listens."""
-    # A signal may come while psycopg or the pool has a connection in its hands that nobody else knows yet, and which nobody
-    # closes then; Python says so only where it is asked to.
-    command = [sys.executable, *PROGRAM[:2], "-W", "ignore::ResourceWarning", *PROGRAM[2:], "watch", *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=cli.environment) as child:
-        # A line that never comes is a failure, and no test that never ends.
-        deadline = threading.Timer(DEADLINE_SECONDS, child.kill)
-        deadline.start()
-        try:
-            wait_until(raw, LISTENERS, 1)
-            yield child
-        finally:
-            deadline.cancel()
-            child.kill()
-
-
-def next_change(child: Child) -> dict[str, Any]:
-    """Wait for one line, and return what it says."""
-    assert child.stdout is not None
-    return dict(json.loads(child.stdout.readline()))
-
-
-def end(child: Child, number_of_signal: signal.Signals) -> tuple[int, str, str]:
-    """Send a signal, and return the exit code and what else was printed."""
-    child.send_signal(number_of_signal)
-    out, err = child.communicate(timeout=DEADLINE_SECONDS)
-    return child.returncode, out.decode(), err.decode()
 
 
 def keys_of(lines: str) -> list[str]:
@@ -74,7 +32,7 @@ def keys_of(lines: str) -> list[str]:
 def test_a_change_is_a_line_at_once(listening_cli: CommandLine, store: SecretClient, raw: psycopg.Connection) -> None:
     """Each comes while the watch goes on, whole and without its value; what was there before does not come."""
     store.set_secret("before", 1)
-    with watching(listening_cli, raw) as child:
+    with following(listening_cli, raw, "watch") as child:
         info = store.set_secret("ключ", VALUE)
         first = next_change(child)
         store.delete_secret("ключ")
@@ -98,7 +56,7 @@ def test_a_watch_that_is_ended_says_how_to_go_on(
 ) -> None:
     """After Ctrl-C or SIGTERM, the command that it prints gives what comes next, and nothing twice."""
     other = store.namespace("the other")
-    with watching(listening_cli, raw, "a b", "--namespace", "the other") as child:
+    with following(listening_cli, raw, "watch", "a b", "--namespace", "the other") as child:
         other.set_secrets({"a b.1": VALUE, "a b.2": VALUE, "c": VALUE})
         assert [next_change(child)["key"] for _ in range(2)] == ["a b.1", "a b.2"]
         # It looks again only when it is done with a line, which it has to be: what is in its midst comes once more.
@@ -119,7 +77,7 @@ def test_a_watch_to_which_nothing_came_says_where_it_began(
     """The place is known before the first change, or is the one that was given."""
     store.set_secrets({"a": VALUE, "b": VALUE})
     for arguments, place in ((), 2), (("--after", "7"), 7):
-        with watching(listening_cli, raw, *arguments) as child:
+        with following(listening_cli, raw, "watch", *arguments) as child:
             wait_until(raw, LOOKED, 1)
             ended = end(child, signal.SIGINT)
         wait_until(raw, f"SELECT 1 - ({LISTENERS})", 1)
@@ -131,7 +89,7 @@ def test_a_watch_that_goes_on_misses_nothing(
 ) -> None:
     """With --after the changes since then come first, and then those that follow."""
     store.set_secrets({"a": VALUE, "b": VALUE, "c": VALUE})
-    with watching(listening_cli, raw, "--after", "1") as child:
+    with following(listening_cli, raw, "watch", "--after", "1") as child:
         assert [next_change(child)["key"] for _ in range(2)] == ["b", "c"]
         store.set_secret("d", VALUE)
         assert next_change(child)["seq"] == 4
@@ -174,7 +132,7 @@ def test_a_reader_that_leaves_ends_it_quietly(
     listening_cli: CommandLine, store: SecretClient, raw: psycopg.Connection, arguments: list[str]
 ) -> None:
     """As in `| head -1`: no word, exit code 0, and at once, although no other change comes."""
-    with watching(listening_cli, raw, *arguments) as child:
+    with following(listening_cli, raw, "watch", *arguments) as child:
         store.set_secret("a", VALUE)
         assert next_change(child)["key"] == "a"
         assert child.stdout is not None

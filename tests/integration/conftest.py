@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from secretstore import KeyRing, SecretClient
 from secretstore.crypto.local import generate_master_key
+from secretstore.testing import HttpRelay
 from tests.support.aws import Aws, running_aws_here
 from tests.support.caches import BY_HEARTBEAT, BY_NOTICE, opened
 from tests.support.faces import KINDS, Face, open_face
@@ -73,3 +74,18 @@ def cloud(running_cloud: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
         monkeypatch.setenv(name, value)
     yield running_cloud
     running_cloud.reset()
+
+
+@pytest.fixture(scope="session")
+def running_network(running_cloud: Aws) -> Iterator[HttpRelay]:
+    """A network before that server; what the server does once, which takes long, is done."""
+    running_cloud.client("ssm").describe_parameters()
+    with HttpRelay(running_cloud.port) as running:
+        yield running
+
+
+@pytest.fixture
+def network(running_network: HttpRelay, cloud: Aws) -> Iterator[HttpRelay]:
+    """That network, which is well at first and at last."""
+    yield running_network
+    running_network.heal()

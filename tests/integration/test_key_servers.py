@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from secretstore import AsyncSecretClient, KeyRing, MasterKeyError, SecretClient
 from secretstore.crypto import keyring as keyring_module
 from secretstore.domain.protocols import DataKeyPlace
+from tests.support.clock import Clock
 from tests.support.faces import async_engine
 from tests.support.keys import ServedMasterKey
 from tests.support.threads import number, run_together
@@ -24,17 +25,6 @@ _OPEN_TRANSACTIONS = """
 """
 SERVER_SECONDS = 0.2
 LONGEST_STALL_SECONDS = 0.02
-
-
-class Clock:
-    """A time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
 
 
 @pytest.fixture

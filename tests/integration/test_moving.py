@@ -18,7 +18,7 @@ from tests.support.moving import memory, values
 T = TypeVar("T")
 NUMBER = 250
 
-# Copies from one namespace to another, and tells of each secret as it is written.
+# Copies from one namespace to another, and tells of each secret as it is written; without a word it never gets to the end.
 COPIES = """
 import sys
 import secretstore
@@ -27,7 +27,13 @@ from secretstore.providers.postgres import PostgresProvider
 url, key = sys.stdin.readline().split()
 store = secretstore.connect(url, keyring=KeyRing.from_text(key))
 source, target = (PostgresProvider(store.namespace(name)) for name in ("from", "to"))
-copy_secrets(source, target, on_secret=lambda one: print(one.difference.key, flush=True))
+told = []
+def tell(one):
+    print(one.difference.key, flush=True)
+    told.append(one)
+    if len(told) == 200:
+        sys.stdin.readline()
+copy_secrets(source, target, on_secret=tell)
 """
 
 

@@ -332,6 +332,7 @@ def test_no_metric_and_no_span_shows_a_value(loud: SecretClient) -> None:
     with Session(store.engine) as session:
         assert_refused(lambda: store.bind(session).get_secret(key, Login))
 
-    written = metrics.text() + "".join(span.to_json() for span in spans.get_finished_spans())
-    assert 'outcome="conflict"' in written
-    assert not [part for part in (*SHOWN, key) if part in written]
+    page, told = metrics.text(), "".join(span.to_json() for span in spans.get_finished_spans())
+    assert 'outcome="conflict"' in page
+    assert '"secretstore.outcome": "conflict"' in told
+    assert not [part for part in (*SHOWN, key) if part in page + told]

@@ -74,23 +74,9 @@ def raw(cloud: Aws) -> Any:
     return cloud.client("secretsmanager")
 
 
-@pytest.fixture(scope="module")
-def relay(running_cloud: Aws) -> Iterator[HttpRelay]:
-    """A network before the server."""
-    with HttpRelay(running_cloud.port) as relay:
-        yield relay
-
-
-@pytest.fixture
-def network(relay: HttpRelay, cloud: Aws) -> Iterator[HttpRelay]:
-    """That network, which is well at first and at last."""
-    yield relay
-    relay.heal()
-
-
 @pytest.fixture
 def behind(opened: Open, network: HttpRelay) -> AwsSecretsManagerProvider:
-    """A provider behind that network."""
+    """A provider behind a network that can break."""
     return opened(endpoint=network.url, timeout="1")
 
 

@@ -1,6 +1,6 @@
 """The policies of the page on AWS Secrets Manager: each right in them is needed, and no other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from secretstore.domain.providers import SecretProvider
 from secretstore.errors import PermissionDeniedError
 from secretstore.opening import open_provider
-from tests.support.aws import Aws, actions_of, policies
+from tests.support.aws import Aws, Call, actions_of, assert_each_is_missed, policies, reads_by
 from tests.support.project import ROOT
 
 PLACE = "aws-secretsmanager://eu-west-1/app/prod/"
@@ -17,14 +17,14 @@ VALUE = b'"value"'
 PAGE = ROOT / "docs/providers/aws-secrets-manager.md"
 
 # A call for each right, which fails without it.
-READS: dict[str, Callable[[SecretProvider], object]] = {
-    "secretsmanager:GetSecretValue": lambda provider: provider.read("a"),
-    "secretsmanager:BatchGetSecretValue": lambda provider: provider.read_many(["a"]),
-    "secretsmanager:ListSecrets": lambda provider: provider.list_keys(),
-    "secretsmanager:ListSecretVersionIds": lambda provider: provider.list_versions("a"),
-    "secretsmanager:DescribeSecret": lambda provider: provider.describe("a"),
-}
-WRITES: dict[str, Callable[[SecretProvider], object]] = {
+READS = reads_by(
+    read="secretsmanager:GetSecretValue",
+    read_many="secretsmanager:BatchGetSecretValue",
+    list_keys="secretsmanager:ListSecrets",
+    list_versions="secretsmanager:ListSecretVersionIds",
+    describe="secretsmanager:DescribeSecret",
+)
+WRITES: dict[str, Call] = {
     "secretsmanager:PutSecretValue": lambda provider: provider.write("a", VALUE),
     "secretsmanager:TagResource": lambda provider: provider.write(
         "a", VALUE, labels={"team": "search", "stage": "prod"}
@@ -77,11 +77,7 @@ def test_the_policies_of_the_page_allow_nothing_idle(cloud: Aws, limited: Secret
     """Each right that is taken away is missed by a call, and the error names it."""
     allowed = {action for policy in of_the_page() for action in actions_of(policy)}
     assert allowed == READS.keys() | WRITES.keys()
-    for action, call in {**READS, **WRITES}.items():
-        cloud.allow(allowed - {action})
-        with pytest.raises(PermissionDeniedError, match=f"allow {action}$") as caught:
-            call(limited)
-        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert_each_is_missed(cloud, limited, READS | WRITES)
 
 
 def test_the_policies_of_the_page_are_for_its_folder() -> None:

@@ -23,7 +23,7 @@ from secretstore.opening import open_provider
 from secretstore.providers.aws_names import name_of
 from secretstore.providers.aws_ssm import AwsSsmProvider
 from secretstore.testing import Answer, HttpRelay, RemoteSecretProviderContract, SecretProviderContract
-from tests.support.aws import Aws, actions_of, policies
+from tests.support.aws import Aws, Call, actions_of, assert_each_is_missed, policies, reads_by
 from tests.support.errors import assert_tells_nothing
 from tests.support.frames import shown_by_frames
 from tests.support.project import ROOT
@@ -32,14 +32,14 @@ PLACE = "aws-ssm://eu-west-1/app/prod/"
 PAGE = ROOT / "docs/providers/aws-ssm.md"
 
 # A call for each right, which fails without it.
-READS: dict[str, Callable[[SecretProvider], object]] = {
-    "ssm:GetParameter": lambda provider: provider.read("a"),
-    "ssm:GetParameters": lambda provider: provider.read_many(["a"]),
-    "ssm:GetParametersByPath": lambda provider: provider.list_keys(),
-    "ssm:GetParameterHistory": lambda provider: provider.list_versions("a"),
-    "ssm:ListTagsForResource": lambda provider: provider.describe("a"),
-}
-WRITES: dict[str, Callable[[SecretProvider], object]] = {
+READS = reads_by(
+    read="ssm:GetParameter",
+    read_many="ssm:GetParameters",
+    list_keys="ssm:GetParametersByPath",
+    list_versions="ssm:GetParameterHistory",
+    describe="ssm:ListTagsForResource",
+)
+WRITES: dict[str, Call] = {
     "ssm:PutParameter": lambda provider: provider.write("a", b"1"),
     "ssm:AddTagsToResource": lambda provider: provider.write("a", b"1", labels={"team": "pay"}),
     "ssm:RemoveTagsFromResource": lambda provider: provider.write("a", b"1", labels={}),
@@ -62,24 +62,9 @@ def folder(running_cloud: Aws) -> Iterator[AwsSsmProvider]:
 
 
 @pytest.fixture(scope="module")
-def relay(running_cloud: Aws) -> Iterator[HttpRelay]:
-    """What stands before the server; what that does once, which takes long, is done."""
-    running_cloud.client("ssm").describe_parameters()
-    with HttpRelay(running_cloud.port) as running:
-        yield running
-
-
-@pytest.fixture
-def way(relay: HttpRelay) -> Iterator[HttpRelay]:
-    """A way to the server that can break, and that is well at first and at last."""
-    yield relay
-    relay.heal()
-
-
-@pytest.fixture(scope="module")
-def behind(relay: HttpRelay) -> Iterator[AwsSsmProvider]:
-    """One provider behind it."""
-    provider = open_provider(f"{PLACE}?endpoint={relay.url}&timeout=1")
+def behind(running_network: HttpRelay) -> Iterator[AwsSsmProvider]:
+    """One provider behind a network that can break."""
+    provider = open_provider(f"{PLACE}?endpoint={running_network.url}&timeout=1")
     assert isinstance(provider, AwsSsmProvider)
     with provider:
         yield provider
@@ -109,10 +94,10 @@ class TestBrokenNetwork(RemoteSecretProviderContract):
     throttling = Answer(status=400, body=b'{"__type":"ThrottlingException","message":"Rate exceeded"}')
 
     @pytest.fixture
-    def network(self, cloud: Aws, way: HttpRelay, monkeypatch: pytest.MonkeyPatch) -> HttpRelay:
+    def network(self, network: HttpRelay, monkeypatch: pytest.MonkeyPatch) -> HttpRelay:
         """The way to the server, where it is well; the SDK tries twice."""
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-        return way
+        return network
 
     @pytest.fixture
     def provider(self, network: HttpRelay, behind: AwsSsmProvider) -> AwsSsmProvider:
@@ -369,13 +354,13 @@ def test_a_value_that_does_not_fit_is_not_shown(
     assert "Zq7-marker" not in "".join(shown_by_frames(caught.value))
 
 
-def test_a_page_of_a_proxy_is_no_success(cloud: Aws, way: HttpRelay, behind: AwsSsmProvider) -> None:
+def test_a_page_of_a_proxy_is_no_success(network: HttpRelay, behind: AwsSsmProvider) -> None:
     """Also where AWS answers nothing but that it is done."""
     behind.write("a", b"1")
-    way.answer(Answer(status=200, body=b"<html>Please log in</html>"))
+    network.answer(Answer(status=200, body=b"<html>Please log in</html>"))
     with pytest.raises(ProviderError, match="no whole answer of AWS"):
         behind.delete("a")
-    way.heal()
+    network.heal()
     assert behind.delete("a")
 
 
@@ -456,11 +441,7 @@ def test_the_policies_of_the_page_allow_nothing_idle(cloud: Aws, limited: AwsSsm
     reader, writer = policies(PAGE)
     allowed = {action for action in actions_of(reader) | actions_of(writer) if action.startswith("ssm:")}
     assert allowed == READS.keys() | WRITES.keys()
-    for action, call in {**READS, **WRITES}.items():
-        cloud.allow(allowed - {action})
-        with pytest.raises(PermissionDeniedError, match=f"allow {action}$") as caught:
-            call(limited)
-        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert_each_is_missed(cloud, limited, READS | WRITES)
 
 
 def test_the_policies_of_the_page_are_for_its_folder() -> None:

@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from sqlalchemy import event
 
 from secretstore import (
     InvalidSecretValueError,
@@ -91,6 +92,8 @@ def test_spans_are_nested_in_the_host_s_and_hold_those_inside(
     traced: SecretClient, provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
     """The span of an operation is current while it runs, and no longer afterwards."""
+    inside: list[trace.Span] = []
+    event.listen(traced.engine, "before_cursor_execute", lambda *_: inside.append(trace.get_current_span()))
     with provider.get_tracer("host").start_as_current_span("request") as request:
         traced.get_secret_count()
         assert trace.get_current_span() is request
@@ -99,6 +102,7 @@ def test_spans_are_nested_in_the_host_s_and_hold_those_inside(
     assert operation.parent is not None
     assert outer.context is not None
     assert operation.parent.span_id == outer.context.span_id
+    assert [span.get_span_context() for span in inside] == [operation.context]
 
 
 def test_awaited_operations_do_not_take_each_other_s_place(

@@ -4,17 +4,22 @@ import json
 import re
 import threading
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
+from secretstore.domain.providers import SecretProvider
+from secretstore.errors import PermissionDeniedError
 from tests.support.key_servers import REGION
 
 _REFUSAL = re.compile(rb"\A<\?xml.*<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", re.DOTALL)
 _CODES = {"AccessDenied": "AccessDeniedException", "InvalidClientTokenId": "UnrecognizedClientException"}
 
+Call = Callable[[SecretProvider], object]
 _Start = Callable[[str, list[tuple[str, str]]], object]
 
 
@@ -149,3 +154,23 @@ def actions_of(statements: Iterable[dict[str, Any]]) -> set[str]:
         for each in statements
         for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
     }
+
+
+def reads_by(*, read: str, read_many: str, list_keys: str, list_versions: str, describe: str) -> dict[str, Call]:
+    """Return a call for each right to read, which fails without it."""
+    return {
+        read: lambda provider: provider.read("a"),
+        read_many: lambda provider: provider.read_many(["a"]),
+        list_keys: lambda provider: provider.list_keys(),
+        list_versions: lambda provider: provider.list_versions("a"),
+        describe: lambda provider: provider.describe("a"),
+    }
+
+
+def assert_each_is_missed(cloud: Aws, limited: SecretProvider, calls: Mapping[str, Call]) -> None:
+    """Each right that is taken away from all the others is missed by its call, and the error names it."""
+    for action, call in calls.items():
+        cloud.allow(calls.keys() - {action})
+        with pytest.raises(PermissionDeniedError, match=f"allow {action}$") as caught:
+            call(limited)
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)

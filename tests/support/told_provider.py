@@ -47,12 +47,8 @@ class ToldProvider(MemoryProvider):
             raise self.failed(operation, "it is down", is_temporary=True)
 
 
-class Clock:
-    """A time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+def told_place() -> ToldProvider:
+    """Return such a place with one secret, `a`."""
+    place = ToldProvider()
+    place.write("a", b'"first"')
+    return place

@@ -10,9 +10,10 @@ from secretstore import ProviderClient, ProviderError, VersionConflictError
 from secretstore.domain.providers import SecretProvider
 from secretstore.providers.backing_off import BackingOff
 from secretstore.testing import Answer, HttpRelay, SecretProviderContract
+from tests.support.clock import Clock
 from tests.support.served_place import PlaceProvider, running_place
 from tests.support.threads import DEADLINE_SECONDS, in_thread, run_together
-from tests.support.told_provider import Clock, ToldProvider
+from tests.support.told_provider import ToldProvider, told_place
 
 THREADS = 50
 CALLS: list[Callable[[SecretProvider], object]] = [
@@ -41,15 +42,7 @@ class TestBackingOff(SecretProviderContract):
 @pytest.fixture
 def place() -> ToldProvider:
     """A place with one secret."""
-    place = ToldProvider()
-    place.write("a", b'"kept"')
-    return place
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A time that passes when the test says so."""
-    return Clock()
+    return told_place()
 
 
 @pytest.fixture

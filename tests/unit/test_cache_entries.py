@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import settings
@@ -17,26 +16,10 @@ from secretstore.cache.loading import get_or_load, get_or_load_async
 from secretstore.crypto.envelope import ValuePlace
 from secretstore.errors import ConfigurationError, SecretStoreError
 from secretstore.service.keeping import Found
+from tests.support.clock import Clock
 from tests.support.threads import run_together
 
 NO_JITTER = 0.0
-
-
-@dataclass
-class Clock:
-    """A clock that goes on when it is told to."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        """Return what time it is."""
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A clock that stands."""
-    return Clock()
 
 
 def entries(clock: Clock, **limits: float) -> Entries:

@@ -15,7 +15,8 @@ from secretstore.crypto.envelope import ValuePlace
 from secretstore.orm.listening import CannotListenError
 from secretstore.service.keeping import Found
 from secretstore.service.news import Mark, News, RecordClosedError
-from tests.unit.test_cache_entries import Clock, begin, put
+from tests.support.clock import Clock
+from tests.unit.test_cache_entries import begin, put
 
 S = TypeVar("S", bound=Step)
 

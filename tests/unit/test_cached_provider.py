@@ -10,8 +10,9 @@ from secretstore import CacheConfig, ProvidedInfo, ProvidedSecret, ProviderError
 from secretstore.domain.providers import Ability, SecretProvider, Version
 from secretstore.providers.cached import Cached
 from secretstore.testing import SecretProviderContract
+from tests.support.clock import Clock
 from tests.support.threads import DEADLINE_SECONDS, answers, in_thread, run_together
-from tests.support.told_provider import Clock, ToldProvider
+from tests.support.told_provider import ToldProvider, told_place
 
 THREADS = 50
 CONFIG = CacheConfig(ttl_seconds=10.0, max_stale_seconds=100.0)
@@ -29,15 +30,7 @@ class TestCached(SecretProviderContract):
 @pytest.fixture
 def place() -> ToldProvider:
     """A place with one secret."""
-    place = ToldProvider()
-    place.write("a", b'"first"')
-    return place
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A time that passes when the test says so."""
-    return Clock()
+    return told_place()
 
 
 @pytest.fixture
@@ -153,10 +146,10 @@ def test_what_expires_sooner_is_kept_no_longer(place: ToldProvider, clock: Clock
     expiring = Expiring()
     provider = Cached(expiring, CONFIG, clock=clock)
     value(provider)
-    clock.now += 4.9
+    clock.now += 4
     value(provider)
     assert expiring.reads == 1
-    clock.now += 0.2
+    clock.now += 2
     value(provider)
     assert expiring.reads == 2
 

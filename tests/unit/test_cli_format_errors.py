@@ -7,18 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secretstore import ExportedSecret
-from secretstore.cli.formats import FileFormat, read_secrets
+from secretstore.cli.formats import FileFormat
 from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError
+from tests.unit.test_cli_formats import parse
 
 VALUE = "hunter2-of-the-test"
 ENTRY = f'{{"value": "{VALUE}", "labels": {{}}, "expires_at": null}}'
 unhurried = settings(deadline=None)
-
-
-def parse(text: str, given_format: FileFormat) -> list[ExportedSecret]:
-    """The secrets of a file that comes in small pieces."""
-    return list(read_secrets((text[place : place + 7] for place in range(0, len(text), 7)), given_format))
 
 
 def refusal(text: str, given_format: str) -> str:

@@ -5,19 +5,9 @@ import pytest
 from secretstore.client.patience import Patience
 from secretstore.client.retrying import Retrying
 from secretstore.errors import StoreUnavailableError
+from tests.support.clock import Clock
 
 ERROR = StoreUnavailableError("away", is_transient=True)
-
-
-class Clock:
-    """A clock that goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Return what time it is."""
-        return self.now
 
 
 def pauses(seconds: float, chance: float) -> list[float]:

@@ -289,3 +289,4 @@ def test_versions_are_tried_where_nothing_can_be_written() -> None:
     SecretProviderContract().test_older_versions(
         provider, lambda key, value: MemoryProvider.write(provider, key, value)
     )
+    assert [info.version for info in provider.list_versions("versioned")] == [3, 2, 1]

@@ -3,10 +3,12 @@
 import uuid
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from secretstore.providers.vault import VaultProvider, open_vault
+from secretstore.testing import HttpRelay
 from tests.support.key_servers import Bao, running_bao
 
 _SETTINGS = (
@@ -56,6 +58,19 @@ def folder() -> str:
 def url(bao: Bao, folder: str) -> str:
     """The URL of a provider on that folder, still without options but one."""
     return f"{bao.address.replace('http', 'vault')}/secret/{folder}?tls=false"
+
+
+@pytest.fixture
+def relay(bao: Bao) -> Iterator[HttpRelay]:
+    """A network before the server."""
+    with HttpRelay(urlsplit(bao.address).port or 0) as opened:
+        yield opened
+
+
+@pytest.fixture
+def url_of_relay(relay: HttpRelay, folder: str) -> str:
+    """The URL of the folder behind it, still without options but one."""
+    return f"vault://127.0.0.1:{relay.port}/secret/{folder}?tls=false"
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """A chain of a real OpenBao above a real PostgreSQL, while the way to the first breaks and heals."""
 
 import logging
-from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -10,23 +8,15 @@ from secretstore import PermissionDeniedError, ProviderError, SecretClient, open
 from secretstore.providers.chain import ChainProvider, Link, LinkState
 from secretstore.providers.postgres import PostgresProvider
 from secretstore.testing import HttpRelay
-from tests.support.key_servers import Bao
 
 ABOVE = "hunter2-of-the-test"
 BELOW = "hunter3-of-the-test"
 
 
 @pytest.fixture
-def network(bao: Bao) -> Iterator[HttpRelay]:
-    """A network before OpenBao."""
-    with HttpRelay(urlsplit(bao.address).port or 0) as relay:
-        yield relay
-
-
-@pytest.fixture
-def chain(network: HttpRelay, folder: str, store: SecretClient, request: pytest.FixtureRequest) -> ChainProvider:
+def chain(url_of_relay: str, store: SecretClient, request: pytest.FixtureRequest) -> ChainProvider:
     """OpenBao, optional or not, and a store that is written to; both hold the key `k`."""
-    vault = open_provider(f"vault://127.0.0.1:{network.port}/secret/{folder}?tls=false")
+    vault = open_provider(url_of_relay)
     vault.write("k", f'"{ABOVE}"'.encode())
     store.set_secrets({"k": BELOW, "other": BELOW})
     links = [Link(vault, name="vault", optional=request.param), Link(PostgresProvider(store), name="store")]
@@ -34,11 +24,11 @@ def chain(network: HttpRelay, folder: str, store: SecretClient, request: pytest.
 
 
 @pytest.mark.parametrize("chain", [False], indirect=True)
-def test_a_server_that_goes_away_is_an_error(chain: ChainProvider, network: HttpRelay) -> None:
+def test_a_server_that_goes_away_is_an_error(chain: ChainProvider, relay: HttpRelay) -> None:
     """No read is answered by the store while OpenBao is away, and all is as before once it is back."""
     assert (before := chain.read("k")) is not None
     assert before.info.provider == "vault"
-    network.refuse()
+    relay.refuse()
 
     for read in (chain.read, chain.describe, chain.list_versions, chain.list_keys, chain.delete):
         with pytest.raises(ProviderError) as caught:
@@ -50,7 +40,7 @@ def test_a_server_that_goes_away_is_an_error(chain: ChainProvider, network: Http
     assert [link.state for link in found.links] == [LinkState.IS_DOWN, LinkState.HOLDS_IT_TOO]
     assert found.answered_by is None
 
-    network.heal()
+    relay.heal()
     assert chain.read("k") == before
     assert chain.list_sources() == {"k": "vault", "other": "store"}
     assert chain.write("new", b"1").provider == "store"
@@ -58,10 +48,10 @@ def test_a_server_that_goes_away_is_an_error(chain: ChainProvider, network: Http
 
 @pytest.mark.parametrize("chain", [True], indirect=True)
 def test_an_optional_server_that_goes_away_is_told(
-    chain: ChainProvider, network: HttpRelay, caplog: pytest.LogCaptureFixture
+    chain: ChainProvider, relay: HttpRelay, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The store answers under its own name, with one warning, which holds no value; writes wait for OpenBao."""
-    network.refuse()
+    relay.refuse()
 
     found = chain.read_many(["k", "other"])
 
@@ -75,7 +65,7 @@ def test_an_optional_server_that_goes_away_is_told(
     assert chain.statistics()[0].failures == 1
     assert "hunter" not in caplog.text
 
-    network.heal()
+    relay.heal()
     assert (after := chain.read("k")) is not None
     assert (after.value_json, after.info.provider) == (f'"{ABOVE}"'.encode(), "vault")
     assert not chain.statistics()[0].is_down
@@ -83,11 +73,11 @@ def test_an_optional_server_that_goes_away_is_told(
 
 @pytest.mark.parametrize("chain", [True], indirect=True)
 def test_an_optional_server_that_denies_is_an_error(
-    chain: ChainProvider, folder: str, network: HttpRelay, monkeypatch: pytest.MonkeyPatch
+    chain: ChainProvider, url_of_relay: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong token is no outage: OpenBao may hold the key, so nothing answers in its place."""
     monkeypatch.setenv("VAULT_TOKEN", "wrong")
-    denied = open_provider(f"vault://127.0.0.1:{network.port}/secret/{folder}?tls=false")
+    denied = open_provider(url_of_relay)
 
     with ChainProvider([Link(denied, name="denied", optional=True), Link(chain, name="below")]) as outer:
         with pytest.raises(PermissionDeniedError):

@@ -1,14 +1,12 @@
 """The KV engine of a real OpenBao keeps what every provider promises, on a network that works and on one that breaks."""
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import pytest
 
 from secretstore.providers.vault import VaultProvider, open_vault
 from secretstore.testing import RemoteSecretProviderContract, SecretProviderContract
 from secretstore.testing.interruptions import Answer, HttpRelay
-from tests.support.key_servers import Bao
 
 
 class TestVault(SecretProviderContract):
@@ -29,13 +27,12 @@ class TestVaultOnANetworkThatBreaks(RemoteSecretProviderContract):
     throttling = Answer(status=429, body=b'{"errors":["request path quota exceeded"]}')
 
     @pytest.fixture
-    def network(self, bao: Bao) -> Iterator[HttpRelay]:
+    def network(self, relay: HttpRelay) -> HttpRelay:
         """A relay before the server."""
-        with HttpRelay(urlsplit(bao.address).port or 0) as relay:
-            yield relay
+        return relay
 
     @pytest.fixture
-    def provider(self, network: HttpRelay, folder: str) -> Iterator[VaultProvider]:
+    def provider(self, url_of_relay: str) -> Iterator[VaultProvider]:
         """An empty folder behind the relay."""
-        with open_vault(f"vault://127.0.0.1:{network.port}/secret/{folder}?tls=false&timeout=1") as opened:
+        with open_vault(f"{url_of_relay}&timeout=1") as opened:
             yield opened

@@ -1,7 +1,7 @@
 """Neither a token, nor what is logged in with, nor a value that is read shows, and none of them is sent elsewhere."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,19 +30,6 @@ READS: dict[str, Callable[[VaultProvider], object]] = {
 
 
 @pytest.fixture
-def relay(bao: Bao) -> Iterator[HttpRelay]:
-    """A network before the server."""
-    with HttpRelay(urlsplit(bao.address).port or 0) as opened:
-        yield opened
-
-
-@pytest.fixture
-def behind(relay: HttpRelay, folder: str) -> str:
-    """The URL of the folder behind it."""
-    return f"vault://127.0.0.1:{relay.port}/secret/{folder}?tls=false"
-
-
-@pytest.fixture
 def weak_token(admin: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """A token in the environment that may do nothing."""
     token = str(admin.auth.token.create(policies=["default"])["auth"]["client_token"])
@@ -62,10 +49,10 @@ def assert_hidden(call: Callable[[], object], *secrets: str) -> SecretStoreError
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_no_token_shows_where_a_read_is_refused_or_not_answered(
-    read: Callable[[VaultProvider], object], relay: HttpRelay, behind: str, weak_token: str
+    read: Callable[[VaultProvider], object], relay: HttpRelay, url_of_relay: str, weak_token: str
 ) -> None:
     """Nor in the frames of the error."""
-    with open_vault(behind) as provider:
+    with open_vault(url_of_relay) as provider:
         assert isinstance(assert_hidden(lambda: read(provider), weak_token), PermissionDeniedError)
         relay.refuse()
         assert isinstance(assert_hidden(lambda: read(provider), weak_token), ProviderError)
@@ -83,7 +70,7 @@ def test_no_token_shows_where_it_has_ended(url: str, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("trouble", ["refused", "unreachable", "no token"])
-def test_no_login_shows(relay: HttpRelay, behind: str, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_login_shows(relay: HttpRelay, url_of_relay: str, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is refused, not answered, or answered by something else, neither id is shown."""
     monkeypatch.delenv("VAULT_TOKEN")
     monkeypatch.setenv("VAULT_ROLE_ID", ROLE_ID)
@@ -92,7 +79,7 @@ def test_no_login_shows(relay: HttpRelay, behind: str, trouble: str, monkeypatch
         relay.refuse()
     elif trouble == "no token":
         relay.answer(Answer(status=200, body=b'{"data": {}, "auth": null}'))
-    with open_vault(behind) as provider:
+    with open_vault(url_of_relay) as provider:
         assert_hidden(lambda: provider.read("a"), ROLE_ID, SECRET_ID)
 
 
@@ -118,15 +105,16 @@ def test_nothing_is_logged(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_redirect_takes_the_token_along(bao: Bao, relay: HttpRelay, behind: str, status: int) -> None:
+def test_no_redirect_takes_the_token_along(bao: Bao, relay: HttpRelay, url_of_relay: str, status: int) -> None:
     """Another server that the first one names is not asked, whatever kind of redirect it is."""
-    with HttpRelay(urlsplit(bao.address).port or 0) as other, open_vault(behind) as provider:
+    with HttpRelay(urlsplit(bao.address).port or 0) as other, open_vault(url_of_relay) as provider:
         provider.read("a")
         other.answer(Answer(status=200, body=b'{"data": {"data": {"value": 1}}}'))
         relay.answer(Answer(status=status, headers={"Location": f"{other.url}/v1/secret/data/a"}))
         for call in (lambda: provider.read("a"), lambda: provider.write("a", VALUE)):
             with pytest.raises(ProviderError, match=f"{status}"):
                 call()
+        assert other.requests == 0
 
 
 @pytest.mark.parametrize(
@@ -139,18 +127,18 @@ def test_no_redirect_takes_the_token_along(bao: Bao, relay: HttpRelay, behind: s
     ],
     ids=["no metadata", "null", "no version", "too deep"],
 )
-def test_no_answer_that_is_none_of_vault_shows(relay: HttpRelay, behind: str, body: str) -> None:
+def test_no_answer_that_is_none_of_vault_shows(relay: HttpRelay, url_of_relay: str, body: str) -> None:
     """It is an error of ours, without what was answered."""
-    with open_vault(behind) as provider:
+    with open_vault(url_of_relay) as provider:
         provider.read("a")
         relay.answer(Answer(status=200, body=body.encode()))
         assert isinstance(assert_hidden(lambda: provider.read("a"), MARKER), ProviderError)
 
 
-def test_an_answer_with_lone_surrogates_is_read(relay: HttpRelay, behind: str) -> None:
+def test_an_answer_with_lone_surrogates_is_read(relay: HttpRelay, url_of_relay: str) -> None:
     """What is no UTF-8 is the escape that it was."""
     told = b'{"version": 1, "created_time": "2026-01-01T00:00:00Z", "deletion_time": "", "destroyed": false}'
-    with open_vault(behind) as provider:
+    with open_vault(url_of_relay) as provider:
         provider.read("a")
         relay.answer(Answer(status=200, body=b'{"data": {"data": {"value": "\\ud800"}, "metadata": %s}}' % told))
         assert (found := provider.read("a")) is not None

@@ -13,27 +13,15 @@ import pytest
 from secretstore.errors import ConfigurationError, PermissionDeniedError, ProviderError
 from secretstore.providers.vault import VaultProvider, open_vault
 from secretstore.providers.vault_session import How, Place
+from tests.support.clock import Clock
 from tests.support.key_servers import Bao
-from tests.support.threads import run_together
-
-DEADLINE_SECONDS = 10.0
-
-
-class Clock:
-    """A time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+from tests.support.threads import DEADLINE_SECONDS, run_together
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock."""
-    return Clock()
+    """A clock that begins now, as the server has one of its own."""
+    return Clock(time.time())
 
 
 @pytest.fixture
