@@ -236,6 +236,7 @@ def redirect_late(*descriptors):
 os.dup2 = redirect_late
 with changes.until_nobody_reads():
     raise BrokenPipeError
+assert struck
 """
 
 
