@@ -17,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKeyConstraint,
     Index,
+    LargeBinary,
     MetaData,
     Text,
     Uuid,
@@ -61,13 +62,15 @@ class Base(DeclarativeBase):
 class DataKey(Base):
     """A key that encrypts the values of one namespace, wrapped by a master key.
 
-    An `active` one seals, and a `retired` one only opens.  Of a shredded one nothing is left but its row, which says so.
+    An `active` one seals, and a `retired` one only opens.  An `audit` one encrypts nothing, and authenticates checkpoints of
+    the record.  Of a shredded one nothing is left but its row, which says so.
     """
 
     __tablename__ = "data_key"
     __table_args__ = (
-        CheckConstraint("state IN ('active', 'retired')", name="state"),
+        CheckConstraint("state IN ('active', 'audit', 'retired')", name="state"),
         Index("uq_data_key_active", "namespace", unique=True, postgresql_where=text("state = 'active'")),
+        Index("uq_data_key_audit", "namespace", unique=True, postgresql_where=text("state = 'audit'")),
     )
 
     namespace: Mapped[NameInKey]
@@ -179,19 +182,8 @@ class NamespaceSetting(Base):
     max_versions: Mapped[int | None] = mapped_column(BigInteger)
 
 
-class ChangeEvent(Base):
-    """One change, recorded in the change's own transaction; `seq` stays null until some time after its commit.
-
-    `occurred_at` is the moment of the change, which the rows that it changed have too; of one key, a later change has a
-    later one.  A change of data keys has an empty key and version 0.
-    """
-
-    __tablename__ = "change_event"
-    __table_args__ = (
-        Index("uq_change_event_seq", "namespace", "seq", unique=True, postgresql_where=text("seq IS NOT NULL")),
-        Index("ix_change_event_unnumbered", "namespace", "key", "version", postgresql_where=text("seq IS NULL")),
-        Index("ix_change_event_key", "namespace", "key", text("version DESC"), text("occurred_at DESC")),
-    )
+class _Event:
+    """What every record of something that happened says; `seq` stays null until some time after its commit."""
 
     namespace: Mapped[NameInKey]
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -205,3 +197,55 @@ class ChangeEvent(Base):
     application_name: Mapped[str | None] = mapped_column(Text, server_default=_APPLICATION_NAME)
     database_role: Mapped[str | None] = mapped_column(Text, server_default=_DATABASE_ROLE)
     seq: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ChangeEvent(_Event, Base):
+    """One change, recorded in the change's own transaction.
+
+    `occurred_at` is the moment of the change, which the rows that it changed have too; of one key, a later change has a
+    later one.  A change of data keys has an empty key and version 0.
+    """
+
+    __tablename__ = "change_event"
+    __table_args__ = (
+        Index("uq_change_event_seq", "namespace", "seq", unique=True, postgresql_where=text("seq IS NOT NULL")),
+        Index("ix_change_event_unnumbered", "namespace", "key", "version", postgresql_where=text("seq IS NULL")),
+        Index("ix_change_event_key", "namespace", "key", text("version DESC"), text("occurred_at DESC")),
+    )
+
+
+class AccessEvent(_Event, Base):
+    """One read of a value, or one call that was refused or failed; version 0 where none was reached."""
+
+    __tablename__ = "access_event"
+    __table_args__ = (
+        Index("uq_access_event_seq", "namespace", "seq", unique=True, postgresql_where=text("seq IS NOT NULL")),
+        Index("ix_access_event_unnumbered", "namespace", "occurred_at", postgresql_where=text("seq IS NULL")),
+    )
+
+
+class AuditCheckpoint(Base):
+    """What a stretch of numbered events was when it was sealed; see `secretstore.crypto.checkpoint` for its bytes.
+
+    `record` says of which table the events are.  The stretch is from `first_seq` to `last_seq`, and events before
+    `kept_from` had been dropped by then, after an export.
+    """
+
+    __tablename__ = "audit_checkpoint"
+    __table_args__ = (
+        ForeignKeyConstraint(["namespace", "data_key_id"], [DataKey.namespace, DataKey.id]),
+        CheckConstraint("record IN ('access', 'change')", name="record"),
+    )
+
+    namespace: Mapped[NameInKey]
+    record: Mapped[NameInKey]
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    first_seq: Mapped[int] = mapped_column(BigInteger)
+    last_seq: Mapped[int] = mapped_column(BigInteger)
+    kept_from: Mapped[int] = mapped_column(BigInteger)
+    leaves: Mapped[bytes] = mapped_column(LargeBinary)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    previous: Mapped[bytes] = mapped_column(LargeBinary)
+    data_key_id: Mapped[Name]
+    mac: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed_at: Mapped[Moment]

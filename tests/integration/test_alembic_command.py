@@ -97,16 +97,16 @@ def test_the_template_gives_a_revision_that_goes_both_ways(
 ) -> None:
     """A revision made from the template comes after ours, upgrades, downgrades and prints."""
     folder, before = copy_of_project(tmp_path / "a b"), catalogue(raw)
-    arguments = ("revision", "--rev-id", "secretstore_0005", "-m", "0005 extra column")
+    arguments = ("revision", "--rev-id", "secretstore_0006", "-m", "0006 extra column")
 
     made = alembic(*arguments, folder=folder, SECRETSTORE_DATABASE_URL=database_url)
 
     assert made.returncode == 0, made.stderr
-    (file,) = (folder / "alembic" / "versions").glob("0005_extra_column.py")
+    (file,) = (folder / "alembic" / "versions").glob("0006_extra_column.py")
     file.write_text(file.read_text().partition("def upgrade")[0].rstrip() + "\n\n" + SECOND_REVISION)
     up = alembic("upgrade", "head", folder=folder, SECRETSTORE_DATABASE_URL=database_url)
     assert (up.returncode, len(catalogue(raw) - before)) == (0, 1), up.stderr
-    print_down = "from secretstore import migrate; print(migrate.sql('secretstore_0005:secretstore_0004'))"
+    print_down = "from secretstore import migrate; print(migrate.sql('secretstore_0006:secretstore_0005'))"
     printed = run_python("-c", print_down, folder=folder)
     assert "ALTER TABLE secretstore.secret_store DROP COLUMN extra" in printed.stdout, printed.stderr
     raw.execute(printed.stdout.encode())
@@ -127,6 +127,7 @@ def test_the_wheel_carries_the_revisions_and_not_the_tests(wheel: Path) -> None:
         "versions/0002_key_changes.py",
         "versions/0003_history.py",
         "versions/0004_actors.py",
+        "versions/0005_sealing.py",
     }
     assert migrations == {f"secretstore/migrations/{file}" for file in files}
     assert "secretstore/py.typed" in names

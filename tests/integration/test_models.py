@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 from secretstore import SecretClient, SecretStore
 from secretstore.crypto.envelope import Envelope
 from secretstore.orm.models import (
+    AccessEvent,
+    AuditCheckpoint,
     Base,
     ChangeEvent,
     DataKey,
@@ -21,7 +23,17 @@ from secretstore.orm.models import (
 
 VALUE = "correct-horse-battery"
 USE = UUID(int=7)
-_MODELS = (SecretStore, SecretVersion, LabelChange, NamespaceSetting, DataKey, DataKeyUse, ChangeEvent)
+_MODELS = (
+    SecretStore,
+    SecretVersion,
+    LabelChange,
+    NamespaceSetting,
+    DataKey,
+    DataKeyUse,
+    ChangeEvent,
+    AccessEvent,
+    AuditCheckpoint,
+)
 _TABLES = {model.__tablename__ for model in _MODELS}
 
 _FIRST_COLUMNS = """
@@ -107,7 +119,7 @@ def test_every_unique_index_begins_with_the_namespace(raw: psycopg.Connection) -
     """Primary keys and unique indexes have the namespace first, so that tables can be distributed by it."""
     found = raw.execute(_FIRST_COLUMNS).fetchall()
 
-    assert len(found) == 9
+    assert len(found) == 13
     assert {column for _, column in found} == {"namespace"}
 
 
@@ -115,7 +127,7 @@ def test_every_foreign_key_begins_with_the_namespace(raw: psycopg.Connection) ->
     """No foreign key leads from one namespace to another."""
     found = raw.execute(_FOREIGN_KEYS).fetchall()
 
-    assert len(found) == 5
+    assert len(found) == 6
     assert {(child, parent) for _, child, parent in found} == {("namespace", "namespace")}
 
 
@@ -144,7 +156,7 @@ def test_names_compare_by_byte(raw: psycopg.Connection) -> None:
     """Every text column that is part of a key has the collation C, whatever the database's own is."""
     found: dict[str, str] = dict(raw.execute(_NAMES_THAT_ARE_COMPARED).fetchall())
 
-    assert len(found) == 16
+    assert len(found) == 20
     assert set(found.values()) == {"C"}
 
 

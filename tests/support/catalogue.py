@@ -16,7 +16,7 @@ SELECT format('index %s', indexdef) FROM pg_indexes WHERE schemaname = 'secretst
 
 VERSION_TABLE = {"alembic_version"}
 OUR_TABLES = {
-    *("change_event", "data_key", "data_key_use", "label_change"),
+    *("access_event", "audit_checkpoint", "change_event", "data_key", "data_key_use", "label_change"),
     *("namespace_setting", "secret_store", "secret_version"),
 }
 
