@@ -82,6 +82,7 @@ def on_database(
 
 def named_settings(url: str | None, namespace: str | None = None) -> Settings:
     """Return the settings, with the embedded server where no database is named."""
+    warn_of_password("--database-url", url, variable="SECRETSTORE_DATABASE_URL")
     settings = load_settings(database_url=url, namespace=namespace)
     if settings.database_url is not None:
         return settings

@@ -44,7 +44,9 @@ class Address:
         scheme = scheme_of(url)
         try:
             parts = urlsplit(url)
-            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            # A plus is a plus (RFC 3986); only what browsers send has it for a space.
+            query = parts.query.replace("+", "%2B")
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
             host, port = parts.hostname or "", parts.port
         except ValueError:
             pairs, host, port = None, "", None

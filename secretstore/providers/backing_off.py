@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from secretstore.domain.providers import SecretProvider
-from secretstore.errors import ProviderError, SecretStoreError
+from secretstore.domain.providers import Ability, SecretProvider
+from secretstore.errors import InvalidSecretKeyError, InvalidSecretValueError, ProviderError, SecretStoreError
 from secretstore.providers.delegating import Delegating
 
 T = TypeVar("T")
@@ -93,8 +93,16 @@ class BackingOff(Delegating):
             answer = do()
             has_failed = False
         except SecretStoreError as error:
-            has_failed = isinstance(error, ProviderError) and error.is_temporary
+            has_failed = _tells_of_failure(error)
             raise
         finally:
             self._back_off.end(ticket, has_failed=has_failed)
         return answer
+
+
+def _tells_of_failure(error: SecretStoreError) -> bool | None:
+    """Return whether an error says that the place fails; None where it may have been raised before the place was asked."""
+    if isinstance(error, ProviderError):
+        is_refusal = error.operation in set(Ability)
+        return error.is_temporary or (None if is_refusal else False)
+    return None if isinstance(error, InvalidSecretKeyError | InvalidSecretValueError) else False

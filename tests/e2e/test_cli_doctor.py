@@ -33,7 +33,7 @@ def test_a_healthy_store_passes_every_check(cli: CommandLine, store: SecretClien
 
 def test_a_sick_store_ends_with_8(cli: CommandLine, empty_database_url: str) -> None:
     """The first check that fails says why, the later ones are skipped, and the exit code is 8."""
-    done = cli("doctor", "--format", "table", "--database-url", empty_database_url)
+    done = cli.with_(SECRETSTORE_DATABASE_URL=empty_database_url)("doctor", "--format", "table")
 
     results = [line.split()[0] for line in done.out.splitlines()[1:]]
     assert (done.code, done.err) == (8, "error: failed: tables\n")

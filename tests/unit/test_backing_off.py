@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from secretstore import ProviderClient, ProviderError, VersionConflictError
-from secretstore.domain.providers import SecretProvider
+from secretstore import InvalidSecretKeyError, ProviderClient, ProviderError, SecretStoreError, VersionConflictError
+from secretstore.domain.providers import Ability, SecretProvider
 from secretstore.providers.backing_off import BackingOff
 from secretstore.testing import Answer, HttpRelay, SecretProviderContract
 from tests.support.clock import Clock
@@ -178,6 +178,30 @@ def test_what_the_place_refuses_is_no_failure_of_it(place: ToldProvider, provide
             provider.write("a", b"2", expected_version=7)
     assert provider.read("a") is not None
     assert place.writes == 1 + 2
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidSecretKeyError("no key"), ProviderError("x", provider="x", operation=Ability.DELETE)]
+)
+def test_what_never_asked_the_place_says_nothing_of_it(
+    place: ToldProvider, provider: BackingOff, clock: Clock, error: SecretStoreError
+) -> None:
+    """A call that is refused before it is sent does not end the caution: the next failure begins a longer pause."""
+    place.is_down = True
+    fail(provider)
+    clock.now += 0.5
+
+    def refuse() -> None:
+        raise error
+
+    place.during = refuse
+    with pytest.raises(type(error)):
+        provider.read("a")
+    place.during = lambda: None
+    fail(provider)
+    clock.now += 0.6
+
+    assert "for 0.4 s" in str(fail(provider))
 
 
 def test_an_interrupted_try_is_made_again(place: ToldProvider, provider: BackingOff, clock: Clock) -> None:

@@ -23,13 +23,13 @@ def refusal(url: str) -> str:
 
 
 def test_its_parts() -> None:
-    """Each is decoded once, and `+` is a plus but in options."""
+    """Each is decoded once, and `+` is a plus everywhere."""
     address = parsed("Place://us%40er:p%2540%3A+%2F@Host.Example:8200/a%2Fb/c+d?text=a+b%26%25&labels=")
 
     assert (address.scheme, address.host, address.port) == ("place", "host.example", 8200)
     assert (address.username, address.password) == ("us@er", "p%40:+/")
     assert address.path == "/a/b/c+d"
-    assert address.options == {"text": "a b&%", "labels": ""}
+    assert address.options == {"text": "a+b&%", "labels": ""}
 
 
 @pytest.mark.parametrize(
