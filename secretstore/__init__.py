@@ -10,12 +10,14 @@ import typing
 from secretstore.errors import (
     ConfigurationError,
     DecryptionError,
+    GrantError,
     InvalidSecretKeyError,
     InvalidSecretValueError,
     KeyInUseError,
     MasterKeyError,
     PermissionDeniedError,
     ProviderError,
+    RoleNotFoundError,
     SchemaOutOfDateError,
     SecretNotFoundError,
     SecretStoreError,
@@ -33,6 +35,7 @@ if typing.TYPE_CHECKING:
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
     from secretstore.domain.acting import acting_as
+    from secretstore.domain.grants import Explanation, Grant
     from secretstore.domain.observing import Observer, Observers
     from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
@@ -68,7 +71,10 @@ __all__ = [
     "CopiedSecret",
     "CopyReport",
     "DecryptionError",
+    "Explanation",
     "ExportedSecret",
+    "Grant",
+    "GrantError",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
     "KeyInUseError",
@@ -85,6 +91,7 @@ __all__ = [
     "ProviderDifference",
     "ProviderError",
     "Restoration",
+    "RoleNotFoundError",
     "SchemaOutOfDateError",
     "SecretClient",
     "SecretDifference",
@@ -120,7 +127,9 @@ _PLACES = {
     "ClientStatistics": "secretstore.client.statistics",
     "CopiedSecret": "secretstore.moving.copying",
     "CopyReport": "secretstore.moving.copying",
+    "Explanation": "secretstore.domain.grants",
     "ExportedSecret": "secretstore.domain.records",
+    "Grant": "secretstore.domain.grants",
     "KeyRing": "secretstore.crypto.keyring",
     "Observer": "secretstore.domain.observing",
     "Observers": "secretstore.domain.observing",

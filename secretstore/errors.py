@@ -9,6 +9,8 @@ SecretStoreError
 ├── DecryptionError            a stored value that its key does not open (5)
 ├── MasterKeyError             no key ring, a malformed key ring, or a missing master key (5)
 ├── KeyInUseError              a key cannot go, because something still needs it (8)
+├── GrantError                 a grant that cannot be made, or is not there (2)
+│   └── RoleNotFoundError      the database has no such role (2)
 ├── PermissionDeniedError      PostgreSQL refused the login or the statement (6)
 ├── StoreUnavailableError      PostgreSQL cannot be reached, or asks to try again (7)
 ├── SchemaOutOfDateError       the tables are missing or behind: `secretstore db upgrade`
@@ -21,12 +23,14 @@ No message holds a value or a part of one.  All are picklable.
 __all__ = [
     "ConfigurationError",
     "DecryptionError",
+    "GrantError",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
     "KeyInUseError",
     "MasterKeyError",
     "PermissionDeniedError",
     "ProviderError",
+    "RoleNotFoundError",
     "SchemaOutOfDateError",
     "SecretNotFoundError",
     "SecretStoreError",
@@ -114,6 +118,21 @@ class MasterKeyError(SecretStoreError):
 
 class KeyInUseError(SecretStoreError):
     """A key cannot be taken away, because something still needs it; nothing was changed."""
+
+
+class GrantError(SecretStoreError):
+    """A grant cannot be made, or is not there; nothing was changed."""
+
+
+class RoleNotFoundError(GrantError):
+    """The database has no role of that name."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self.role = role
+
+    def __str__(self) -> str:
+        return f"there is no role {self.role!r}; create it first (CREATE ROLE)"
 
 
 class PermissionDeniedError(SecretStoreError):

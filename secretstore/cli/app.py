@@ -19,6 +19,7 @@ from secretstore.cli import (
     demo,
     doctor,
     embedded,
+    grants,
     history,
     imports,
     keys,
@@ -77,6 +78,7 @@ app.add_typer(embedded.group, name="embedded")
 app.add_typer(keys.group, name="keys")
 app.add_typer(imports.group, name="import")
 app.add_typer(audit.group, name="audit")
+app.add_typer(grants.group, name="grants")
 app.add_typer(metrics.group, name="metrics")
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
 from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.client.grants import AsyncGrants
 from secretstore.client.keys import AsyncKeys
 from secretstore.client.notifying import AsyncNotifier
 from secretstore.client.options import ClientOptions, told
@@ -127,6 +128,11 @@ class AsyncSecretClient(AsyncSecretMethods):
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
         return self._bare_keys()
+
+    @property
+    def grants(self) -> AsyncGrants:
+        """The rights of roles to the store, to be given, listed, explained and taken."""
+        return AsyncGrants(self._options.parsed_namespace, self._drive, actors=self._options.actors)
 
     async def gc(
         self,

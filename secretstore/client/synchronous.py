@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.client.grants import Grants
 from secretstore.client.keys import Keys
 from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
@@ -114,6 +115,11 @@ class SecretClient(SecretMethods):
     def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
         return self._bare_keys()
+
+    @property
+    def grants(self) -> Grants:
+        """The rights of roles to the store, to be given, listed, explained and taken."""
+        return Grants(self._options.parsed_namespace, self._drive, actors=self._options.actors)
 
     def gc(
         self,
