@@ -59,9 +59,7 @@ def revoke(
     with opened_store(database_url, namespace) as store:
         gone = store.grants.revoke(role, prefix=prefix, everything=everything)
     for one in gone:
-        output.say(f"role {one.role} may no longer {_listed(one)} {_place(one)}")
-    if not gone:
-        output.say(f"role {role} has no grants; its privileges on the tables are gone")
+        output.say(f"gone from role {one.role}: {_listed(one)} {_place(one)}")
 
 
 @group.command("list")

@@ -151,7 +151,8 @@ def _plan_to_revoke(repository: GrantRepository, role: str, place: tuple[str, st
         )
     left = [one for one in grants if one not in gone]
     changes = (*_changed_policies(catalog, role, left), *_changed_privileges(catalog, role, left))
-    return Plan(changes, tuple(gone))
+    # Privileges that came from elsewhere go, too.
+    return Plan(changes, tuple(gone or [_everything(role)]))
 
 
 def _find_role(repository: GrantRepository, name: str) -> RoleState:
@@ -235,10 +236,11 @@ def _to_open(catalog: Catalog, besides: str) -> list[Grant]:
     if unguarded:
         having |= set(catalog.readers)
     limited = {grant.role for grant in _grants_of(catalog.policies) if not grant.is_everything}
-    return [
-        Grant(role=role, namespace=None, prefix="", can=(EVERYTHING,))
-        for role in sorted(having - limited - catalog.free_roles - {besides})
-    ]
+    return [_everything(role) for role in sorted(having - limited - catalog.free_roles - {besides})]
+
+
+def _everything(role: str) -> Grant:
+    return Grant(role=role, namespace=None, prefix="", can=(EVERYTHING,))
 
 
 def _guard(catalog: Catalog, opened: Sequence[Grant]) -> Iterator[str]:

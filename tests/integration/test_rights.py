@@ -25,7 +25,7 @@ def new_role(raw: psycopg.Connection) -> Iterator[NewRole]:
     def make(name: str | None = None, attributes: str = "") -> str:
         made.append(name or f"secretstore_test_{uuid4().hex}")
         raw.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} " + attributes).format(  # type: ignore[arg-type] # ours
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} " + attributes).format(
                 sql.Identifier(made[-1]), sql.Literal(PASSWORD)
             )
         )

@@ -7,7 +7,13 @@ import re
 import pytest
 
 from secretstore import errors
-from secretstore.errors import SecretNotFoundError, SecretStoreError, VersionConflictError, VersionGoneError
+from secretstore.errors import (
+    GrantError,
+    SecretNotFoundError,
+    SecretStoreError,
+    VersionConflictError,
+    VersionGoneError,
+)
 
 CLASSES: list[type[SecretStoreError]] = [getattr(errors, name) for name in errors.__all__]
 WITH_PARTS: list[SecretStoreError] = [
@@ -22,7 +28,7 @@ WITH_MESSAGE = [kind("what happened") for kind in CLASSES if kind not in {type(e
 
 def test_every_error_comes_from_one_root() -> None:
     """Whoever catches `SecretStoreError` catches all errors of the library, and no other class hides behind it."""
-    assert {kind.__base__ for kind in CLASSES} == {SecretStoreError, SecretNotFoundError, Exception}
+    assert {kind.__base__ for kind in CLASSES} == {SecretStoreError, SecretNotFoundError, GrantError, Exception}
     assert [kind for kind in CLASSES if kind.__base__ is Exception] == [SecretStoreError]
 
 

@@ -15,6 +15,7 @@ from secretstore import (
     SecretClient,
     SecretService,
 )
+from secretstore.client.grants import AsyncGrants, Grants
 from secretstore.client.keys import AsyncKeys, Keys
 
 # As the contract's table gives them.
@@ -151,9 +152,10 @@ def test_nothing_commits_on_request(face: type) -> None:
     assert [name for name, method in methods(face).items() if "commit" in str(inspect.signature(method))] == []
 
 
-def test_the_keys_of_both_clients_have_the_same_methods() -> None:
-    """`client.keys` has the same methods with the same parameters and answers, awaited or not."""
-    blocking, awaited = methods(Keys), methods(AsyncKeys)
+@pytest.mark.parametrize(("part", "awaitable"), [(Keys, AsyncKeys), (Grants, AsyncGrants)])
+def test_the_parts_of_both_clients_have_the_same_methods(part: type, awaitable: type) -> None:
+    """`client.keys` and `client.grants` have the same methods with the same parameters and answers, awaited or not."""
+    blocking, awaited = methods(part), methods(awaitable)
 
     assert blocking.keys() == awaited.keys()
     assert [name for name in blocking if inspect.signature(blocking[name]) != inspect.signature(awaited[name])] == []
