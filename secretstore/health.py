@@ -12,7 +12,7 @@ from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.key_records import StoredDataKey
 from secretstore.errors import ConfigurationError, MasterKeyError, SchemaOutOfDateError, SecretStoreError
 from secretstore.orm.engines import make_engine
-from secretstore.orm.key_repository import list_active_data_keys, most_seals
+from secretstore.orm.key_repository import list_data_keys_in_use, most_seals
 from secretstore.orm.translate import translated
 from secretstore.service.data_keys import MAX_SEALS
 from secretstore.settings import Settings
@@ -88,7 +88,7 @@ def _tables(engine: Engine) -> str:
 
 def _data_keys(engine: Engine, keyring: KeyRing) -> str:
     with translated(), Session(engine) as session:
-        stored = list_active_data_keys(session)
+        stored = list_data_keys_in_use(session)
     problems = {key.place.namespace: problem for key in stored if (problem := _why_closed(keyring, key))}
     if not problems:
         return f"the key ring opens all {len(stored)}"

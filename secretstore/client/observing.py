@@ -16,8 +16,8 @@ _NO_OPERATIONS = _GIVE_MORE | {
     *("namespace", "observed_by", "statistics", "cache_statistics", "close"),
     *("export_secrets", "watch"),
 }
-# What a client gives beside its methods, and how the names of its operations begin.
-_PARTS = {"keys": "keys_", "grants": "grants_"}
+# Properties that give things with operations of their own.
+_PARTS = ("keys", "audit", "grants")
 _MARK = "_is_observed"
 
 
@@ -42,9 +42,9 @@ def _observed_kind(kind: type[Any], prefix: str) -> type[Any]:
     more: dict[str, Any] = {_MARK: True, "__module__": kind.__module__, "__doc__": kind.__doc__}
     if "namespace" in methods:
         more["namespace"] = _moving(methods["namespace"])
-    for name, beginning in _PARTS.items():
+    for name in _PARTS:
         if isinstance(part := getattr(kind, name, None), property):
-            more[name] = _with_part(part, beginning)
+            more[name] = _with_part(part, f"{name}_")
     return type(kind.__name__, (kind,), operations | giving | more)
 
 
@@ -67,10 +67,10 @@ def _moving(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _with_part(part: property, beginning: str) -> property:
+def _with_part(part: property, prefix: str) -> property:
     def get(self: Observed) -> Any:
         found = part.__get__(self)
         kind: Any = type(found)
-        return observed(found, _observed_kind(kind, beginning), self._observer, self._place)
+        return observed(found, _observed_kind(kind, prefix), self._observer, self._place)
 
     return property(get, doc=part.__doc__)

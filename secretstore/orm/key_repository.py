@@ -18,10 +18,16 @@ from secretstore.orm import key_statements as statements
 from secretstore.orm.execute import execute
 from secretstore.orm.key_statements import ValueTable
 
+_WHY_KEPT = {
+    "active": "it is the active one",
+    "audit": "it authenticates the record of changes",
+    None: "there is none of this id",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class DataKeysOfNamespace:
-    """The data keys of a namespace that are not shredded."""
+    """The data keys of a namespace that open values."""
 
     active: StoredDataKey | None
     retired: tuple[StoredDataKey, ...]
@@ -85,8 +91,16 @@ class DataKeyRepository:
         )
 
     def list_ids(self) -> list[str]:
-        """Return the ids of the data keys that are not shredded, in no order."""
+        """Return the ids of the data keys that open values, in no order."""
         return list(self._execute(statements.select_data_key_ids()).scalars())
+
+    def find_audit(self) -> StoredDataKey | None:
+        """Return the key that authenticates checkpoints, if there is one."""
+        return next(iter(_stored(self._execute(statements.select_audit_keys()))), None)
+
+    def add_audit(self, data_key_id: str, wrapped: Mapping[str, object]) -> None:
+        """Store a key that authenticates checkpoints, unless the namespace has one by then."""
+        self._execute(statements.insert_audit_key(), data_key_id=data_key_id, wrapped=wrapped)
 
     def list_infos(self) -> list[DataKeyInfo]:
         """Return what is known of the data keys of the namespace; counts its values."""
@@ -128,9 +142,9 @@ class DataKeyRepository:
 
         Waits for those who seal with it, and nobody can begin to.
         """
-        state = self._execute(statements.lock_data_key(), data_key_id=data_key_id).scalar_one_or_none()
+        state: str | None = self._execute(statements.lock_data_key(), data_key_id=data_key_id).scalar_one_or_none()
         if state != "retired":
-            return "it is the active one" if state else "there is none of this id"
+            return _WHY_KEPT[state]
         if self._execute(statements.select_is_needed(), data_key_id=data_key_id).scalar_one():
             return "values need it, old or deleted ones perhaps"
         self._execute(statements.delete_data_key(), data_key_id=data_key_id)
@@ -175,9 +189,9 @@ class DataKeyRepository:
         return execute(self._session, statement, namespace=self._namespace, **parameters)
 
 
-def list_active_data_keys(session: Session) -> list[StoredDataKey]:
-    """Return the active data key of each namespace, as a check of all of them needs it."""
-    return _stored(execute(session, statements.select_active_data_keys()))
+def list_data_keys_in_use(session: Session) -> list[StoredDataKey]:
+    """Return the data keys of all namespaces that seal or authenticate, as a check of all of them needs them."""
+    return _stored(execute(session, statements.select_data_keys_in_use()))
 
 
 def list_data_keys_to_rewrap(
