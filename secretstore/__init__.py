@@ -39,6 +39,7 @@ if typing.TYPE_CHECKING:
     from secretstore.domain.observing import Observer, Observers
     from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
+        Access,
         Change,
         ExportedSecret,
         Restoration,
@@ -59,6 +60,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "Ability",
+    "Access",
     "AsyncPastSecrets",
     "AsyncProviderClient",
     "AsyncSecretClient",
@@ -123,6 +125,7 @@ _PLACES = {
     "AsyncSecretService": "secretstore.service.asynchronous",
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
+    "Access": "secretstore.domain.records",
     "Change": "secretstore.domain.records",
     "ClientStatistics": "secretstore.client.statistics",
     "CopiedSecret": "secretstore.moving.copying",

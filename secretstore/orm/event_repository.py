@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from secretstore.domain.accesses import Stamped
 from secretstore.domain.acting import Acting
 from secretstore.domain.names import Key, Namespace, prefix_end
-from secretstore.domain.records import Change
+from secretstore.domain.records import Access, Change
 from secretstore.orm import event_statements as statements
 from secretstore.orm.event_statements import EventTable
 from secretstore.orm.execute import execute, fetch
@@ -71,6 +71,11 @@ class EventRepository:
     def list_after(self, seq: int, wanted: Wanted, *, limit: int) -> list[Change]:
         """Return changes after a number, in the order of their numbers."""
         return [Change(**row._asdict()) for row in self.list_rows_after(seq, wanted, limit=limit)]
+
+    def list_accesses_after(self, seq: int, wanted: Wanted, *, limit: int) -> list[Access]:
+        """Return accesses after a number, in the order of their numbers."""
+        every = replace(wanted, with_data_keys=True)
+        return [Access(**row._asdict()) for row in self.list_rows_after(seq, every, limit=limit)]
 
     def list_rows_after(self, seq: int, wanted: Wanted, *, limit: int) -> Sequence[Row[Any]]:
         """Return the rows of events after a number, in the order of their numbers."""

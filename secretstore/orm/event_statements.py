@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from secretstore.domain.records import Change
+from secretstore.domain.records import Event
 from secretstore.orm.models import AccessEvent, ChangeEvent
 from secretstore.orm.statements import constant, in_namespace, parameter, rows_of
 
@@ -117,7 +117,7 @@ def select_page_of_events(table: EventTable, only: frozenset[str]) -> Executable
         **{name: event[name] == parameter(name, Text) for name in ("key", "actor", "action", "outcome")},
     }
     return (
-        select(*(event[one.name] for one in fields(Change)))
+        select(*(event[one.name] for one in fields(Event)))
         .where(
             in_namespace(table),
             event.seq > parameter("after_seq", BigInteger),
