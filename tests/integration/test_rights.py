@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore import (
@@ -28,9 +29,10 @@ from secretstore.domain.names import Namespace
 from secretstore.orm.engines import make_async_engine
 from secretstore.orm.event_repository import EventRepository
 from secretstore.service.data_keys import MAX_SEALS
+from secretstore.service.explaining import describe_own
 from tests.support.roles import Roles, open_roles
 from tests.support.server import Server
-from tests.support.threads import run_together
+from tests.support.threads import DEADLINE_SECONDS, in_thread, run_together, wait_until_blocked
 
 Call = Callable[[SecretClient, str], object]
 
@@ -319,6 +321,42 @@ def test_many_may_give_rights_at_once(store: SecretClient, roles: Roles) -> None
 
     assert sorted(one.role for one in store.grants.list()) == sorted(names)
     assert {one.problem for one in store.grants.list()} == {None}
+
+
+def test_a_grant_waits_for_whoever_reads(
+    store: SecretClient, engine: Engine, roles: Roles, raw: psycopg.Connection
+) -> None:
+    """An open transaction that has read a table holds a grant up, and neither is broken off."""
+    role = roles.make()
+    store.set_secret("a", 1)
+    with Session(engine) as session:
+        assert store.bind(session).get_secret("a") == 1
+        with in_thread(lambda: store.grants.add(role, can=["read"])) as adding:
+            wait_until_blocked(raw)
+            assert store.bind(session).get_secret("a") == 1
+            session.commit()
+            assert adding.result(DEADLINE_SECONDS)[0].role == role
+
+
+def test_doctor_looks_at_rights(store: SecretClient, roles: Roles, raw: psycopg.Connection) -> None:
+    """It says whether policies hold for the role that has logged in, and fails where they are not what grants say."""
+    role = roles.make()
+
+    def found(name: str | None) -> str:
+        with Session(store.engine if name is None else roles.engine(name)) as session:
+            return describe_own(session)
+
+    assert found(None).startswith("row-level security is off")
+    store.grants.add(role, can=["read"])
+    assert found(None).startswith("danger: role")
+    assert found(role) == f"policies hold for role {role!r}"
+    raw.execute("ALTER TABLE secretstore.label_change DISABLE ROW LEVEL SECURITY")
+    with pytest.raises(GrantError, match="off for label_change"):
+        found(None)
+    store.grants.add(role, can=["read"])
+    roles.execute("GRANT DELETE ON secretstore.secret_store TO {}", role)
+    with pytest.raises(GrantError, match="privileges of the role are not those"):
+        found(role)
 
 
 def test_what_was_changed_by_hand_is_told_and_mended(store: SecretClient, roles: Roles) -> None:
