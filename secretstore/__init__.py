@@ -10,6 +10,7 @@ import typing
 from secretstore.errors import (
     ConfigurationError,
     DecryptionError,
+    GrantError,
     InvalidSecretKeyError,
     InvalidSecretValueError,
     KeyInUseError,
@@ -17,6 +18,7 @@ from secretstore.errors import (
     PermissionDeniedError,
     ProviderError,
     RecordTamperedError,
+    RoleNotFoundError,
     SchemaOutOfDateError,
     SecretNotFoundError,
     SecretStoreError,
@@ -34,6 +36,7 @@ if typing.TYPE_CHECKING:
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
     from secretstore.domain.acting import acting_as
+    from secretstore.domain.grants import Explanation, Grant
     from secretstore.domain.observing import Observer, Observers
     from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
@@ -71,7 +74,10 @@ __all__ = [
     "CopiedSecret",
     "CopyReport",
     "DecryptionError",
+    "Explanation",
     "ExportedSecret",
+    "Grant",
+    "GrantError",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
     "KeyInUseError",
@@ -90,6 +96,7 @@ __all__ = [
     "RecordHead",
     "RecordTamperedError",
     "Restoration",
+    "RoleNotFoundError",
     "SchemaOutOfDateError",
     "Sealing",
     "SecretClient",
@@ -128,7 +135,9 @@ _PLACES = {
     "ClientStatistics": "secretstore.client.statistics",
     "CopiedSecret": "secretstore.moving.copying",
     "CopyReport": "secretstore.moving.copying",
+    "Explanation": "secretstore.domain.grants",
     "ExportedSecret": "secretstore.domain.records",
+    "Grant": "secretstore.domain.grants",
     "KeyRing": "secretstore.crypto.keyring",
     "Observer": "secretstore.domain.observing",
     "Observers": "secretstore.domain.observing",

@@ -10,6 +10,8 @@ SecretStoreError
 ├── MasterKeyError             no key ring, a malformed key ring, or a missing master key (5)
 ├── KeyInUseError              a key cannot go, because something still needs it (8)
 ├── RecordTamperedError        the record of changes or of accesses is not as it was sealed (8)
+├── GrantError                 a grant that cannot be made, or is not there (2)
+│   └── RoleNotFoundError      the database has no such role (2)
 ├── PermissionDeniedError      PostgreSQL refused the login or the statement (6)
 ├── StoreUnavailableError      PostgreSQL cannot be reached, or asks to try again (7)
 ├── SchemaOutOfDateError       the tables are missing or behind: `secretstore db upgrade`
@@ -24,6 +26,7 @@ from functools import partial
 __all__ = [
     "ConfigurationError",
     "DecryptionError",
+    "GrantError",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
     "KeyInUseError",
@@ -31,6 +34,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProviderError",
     "RecordTamperedError",
+    "RoleNotFoundError",
     "SchemaOutOfDateError",
     "SecretNotFoundError",
     "SecretStoreError",
@@ -151,6 +155,21 @@ class RecordTamperedError(SecretStoreError):
         if self.how == "cut":
             return f"it ends before checkpoint {self.checkpoint}, which an earlier head names"
         return f"checkpoint {self.checkpoint} was {self.how}"
+
+
+class GrantError(SecretStoreError):
+    """A grant cannot be made, or is not there; nothing was changed."""
+
+
+class RoleNotFoundError(GrantError):
+    """The database has no role of that name."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self.role = role
+
+    def __str__(self) -> str:
+        return f"there is no role {self.role!r}; create it first (CREATE ROLE)"
 
 
 class PermissionDeniedError(SecretStoreError):

@@ -19,6 +19,7 @@ from secretstore.cli import (
     demo,
     doctor,
     embedded,
+    grants,
     history,
     imports,
     keys,
@@ -81,6 +82,7 @@ audit.group.command("seal")(sealing.seal_events)
 audit.group.command("verify", epilog=sealing.VERIFY_EXAMPLES)(sealing.verify_events)
 audit.group.command("head")(sealing.show_head)
 app.add_typer(audit.group, name="audit")
+app.add_typer(grants.group, name="grants")
 app.add_typer(metrics.group, name="metrics")
 
 

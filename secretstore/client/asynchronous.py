@@ -15,6 +15,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from secretstore.cache import CacheConfig, CacheStatistics
 from secretstore.client.audit import AsyncAudit
+from secretstore.client.grants import AsyncGrants
 from secretstore.client.keys import AsyncKeys
 from secretstore.client.notifying import AsyncNotifier
 from secretstore.client.options import ClientOptions, told
@@ -134,6 +135,11 @@ class AsyncSecretClient(AsyncSecretMethods):
         """The record of what was done to secrets of the namespace."""
         options = self._options
         return AsyncAudit(options.keyring, options.parsed_namespace, self._drive_committed, actors=options.actors)
+
+    @property
+    def grants(self) -> AsyncGrants:
+        """The rights of roles to the store, to be given, listed, explained and taken."""
+        return AsyncGrants(self._options.parsed_namespace, self._drive, actors=self._options.actors)
 
     async def gc(
         self,

@@ -17,7 +17,7 @@ _NO_OPERATIONS = _GIVE_MORE | {
     *("export_secrets", "watch"),
 }
 # Properties that give things with operations of their own.
-_PARTS = ("keys", "audit")
+_PARTS = ("keys", "audit", "grants")
 _MARK = "_is_observed"
 
 

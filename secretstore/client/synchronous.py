@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from secretstore.cache import CacheConfig, CacheStatistics
 from secretstore.client.audit import Audit
+from secretstore.client.grants import Grants
 from secretstore.client.keys import Keys
 from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
@@ -121,6 +122,11 @@ class SecretClient(SecretMethods):
         """The record of what was done to secrets of the namespace."""
         options = self._options
         return Audit(options.keyring, options.parsed_namespace, self._drive_committed, actors=options.actors)
+
+    @property
+    def grants(self) -> Grants:
+        """The rights of roles to the store, to be given, listed, explained and taken."""
+        return Grants(self._options.parsed_namespace, self._drive, actors=self._options.actors)
 
     def gc(
         self,

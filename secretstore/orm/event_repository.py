@@ -85,10 +85,15 @@ class EventRepository:
         )
         return found.all()
 
-    def record(self, action: str, by: Acting) -> None:
-        """Record a change of the data keys of the namespace, in the transaction that makes it."""
+    def record(self, action: str, by: Acting, *, outcome: str = "done") -> None:
+        """Record a change of the data keys of the namespace, or of rights to it, in the transaction that makes it."""
         self._execute(
-            statements.record_change(), event_id=uuid4(), action=action, actor=by.actor, request_id=by.request_id
+            statements.record_change(),
+            event_id=uuid4(),
+            action=action,
+            actor=by.actor,
+            request_id=by.request_id,
+            outcome=outcome,
         )
 
     def is_on_standby(self) -> bool:

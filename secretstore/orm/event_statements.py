@@ -130,9 +130,9 @@ def select_page_of_events(table: EventTable, only: frozenset[str]) -> Executable
 
 @cache
 def record_change() -> Executable:
-    """Record a change of the data keys of a namespace."""
+    """Record a change of the data keys of a namespace, or of the rights to it."""
     row = {
-        **{name: parameter(name, Text) for name in ("namespace", "action", "request_id")},
+        **{name: parameter(name, Text) for name in ("namespace", "action", "outcome", "request_id")},
         "id": parameter("event_id", Uuid),
         "key": constant(""),
         "version": constant(0),

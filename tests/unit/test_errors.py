@@ -8,6 +8,7 @@ import pytest
 
 from secretstore import errors
 from secretstore.errors import (
+    GrantError,
     RecordTamperedError,
     SecretNotFoundError,
     SecretStoreError,
@@ -35,7 +36,7 @@ WITH_MESSAGE = [
 
 def test_every_error_comes_from_one_root() -> None:
     """Whoever catches `SecretStoreError` catches all errors of the library, and no other class hides behind it."""
-    assert {kind.__base__ for kind in CLASSES} == {SecretStoreError, SecretNotFoundError, Exception}
+    assert {kind.__base__ for kind in CLASSES} == {SecretStoreError, SecretNotFoundError, GrantError, Exception}
     assert [kind for kind in CLASSES if kind.__base__ is Exception] == [SecretStoreError]
 
 

@@ -38,6 +38,7 @@ OF_ALL_NAMESPACES = {
 # About no rows at all.
 OF_NO_TABLE = {
     "select_is_standby",
+    "select_may_retire",
     "limit_waiting",
     "lock_checkpoints",
     "lock_numbers",
