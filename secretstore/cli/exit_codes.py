@@ -41,6 +41,7 @@ _BY_ERROR: dict[type[errors.SecretStoreError], ExitCode] = {
     errors.DecryptionError: ExitCode.CANNOT_DECRYPT,
     errors.MasterKeyError: ExitCode.CANNOT_DECRYPT,
     errors.KeyInUseError: ExitCode.CHECK_FAILED,
+    errors.RecordTamperedError: ExitCode.CHECK_FAILED,
     errors.PermissionDeniedError: ExitCode.DENIED,
     errors.StoreUnavailableError: ExitCode.UNREACHABLE,
 }

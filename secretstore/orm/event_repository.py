@@ -142,10 +142,10 @@ class EventRepository:
 
 def why_nothing_can_be_recorded(session: Session) -> str | None:
     """Return why this server records nothing; None where it does."""
-    found = execute(session, statements.select_can_record()).one()
+    found = execute(session, statements.select_can_record(), setting="transaction_read_only").one()
     if found.is_standby:
         return "the server is a read-only replica"
-    return "transactions are read-only here" if found.is_read_only else None
+    return "transactions are read-only here" if found.read_only == "on" else None
 
 
 def send_notice(session: Session, payload: str) -> None:

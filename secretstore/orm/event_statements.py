@@ -171,7 +171,7 @@ def select_can_record() -> Executable:
     """Whether the server only follows another one, and whether its transactions may only read."""
     return select(
         func.pg_is_in_recovery().label("is_standby"),
-        (func.current_setting(constant("transaction_read_only")) == constant("on")).label("is_read_only"),
+        func.current_setting(parameter("setting", Text)).label("read_only"),
     )
 
 

@@ -46,6 +46,12 @@ class RoleState:
     is_superuser: bool
     bypasses: bool
     roles: tuple[str, ...]
+    owns: bool
+
+    @property
+    def bypasses_only(self) -> bool:
+        """Whether it still needs privileges, and nothing but policies does not hold for it."""
+        return self.bypasses and not (self.is_superuser or self.owns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,11 @@ class Catalog:
     free_roles: frozenset[str]
     schema_users: frozenset[str]
     readers: tuple[str, ...]
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The roles that own the tables; one, as a rule."""
+        return frozenset(table.owner for table in self.tables)
 
 
 class GrantRepository:
@@ -93,7 +104,13 @@ class GrantRepository:
     def find_role(self, role: str) -> RoleState | None:
         """Return a role."""
         row = execute(self._session, statements.select_role(), role=role).one_or_none()
-        return row and RoleState(row.name, row.is_superuser, row.bypasses, tuple(row.roles))
+        return row and RoleState(row.name, row.is_superuser, row.bypasses, tuple(row.roles), row.owns)
+
+    def find_own_role(self) -> RoleState:
+        """Return the role whose rights this session has."""
+        found = self.find_role(execute(self._session, statements.select_own_role()).scalar_one())
+        assert found is not None  # noqa: S101 - for the type checker: it runs this
+        return found
 
     def has_privileges(self, role: str, privileges: Privileges) -> bool:
         """Return whether a role has some privileges, whoever gave them."""

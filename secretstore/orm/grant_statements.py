@@ -7,7 +7,7 @@ the rules of standard SQL, which `read_texts_plainly` sees to.
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from sqlalchemy import BigInteger, Executable, func, select, text
+from sqlalchemy import BigInteger, Executable, Text, cast, func, select, text
 
 from secretstore.orm.models import SCHEMA
 from secretstore.orm.rights import VERSION_TABLE, Policy, literal
@@ -90,10 +90,17 @@ def select_schema_users() -> Executable:
 def select_role() -> Executable:
     """A role, and what makes policies not hold for it."""
     return text(
-        "SELECT r.rolname AS name, r.rolsuper AS is_superuser, r.rolbypassrls AS bypasses, "
-        "ARRAY(SELECT CAST(m.rolname AS text) FROM pg_roles m WHERE pg_has_role(r.oid, m.oid, 'USAGE')) AS roles "
+        "SELECT r.rolname AS name, r.rolsuper AS is_superuser, r.rolbypassrls AS bypasses, "  # noqa: S608 - no text of others
+        "ARRAY(SELECT CAST(m.rolname AS text) FROM pg_roles m WHERE pg_has_role(r.oid, m.oid, 'USAGE')) AS roles, "
+        f"EXISTS (SELECT 1 FROM pg_class c WHERE {_TABLES} AND pg_has_role(r.oid, c.relowner, 'USAGE')) AS owns "
         "FROM pg_roles r WHERE r.rolname = :given_role"
     )
+
+
+@cache
+def select_own_role() -> Executable:
+    """The role whose rights this session has."""
+    return select(cast(func.current_user(), Text))
 
 
 @cache

@@ -17,6 +17,7 @@ from secretstore.domain.protocols import DataKeyPlace
 from secretstore.orm import key_statements as statements
 from secretstore.orm.execute import execute
 from secretstore.orm.key_statements import ValueTable
+from secretstore.orm.models import DataKey
 
 _WHY_KEPT = {
     "active": "it is the active one",
@@ -119,6 +120,17 @@ class DataKeyRepository:
         """Retire a data key unless someone else has done so or is about to; return whether it was done here."""
         retired = self._execute(statements.retire_used_up_data_key(), data_key_id=data_key_id)
         return retired.scalar_one_or_none() is not None
+
+    def may_retire(self) -> bool:
+        """Return whether this role may retire data keys; one that is limited to some keys of secrets may not."""
+        found = execute(
+            self._session,
+            statements.select_may_retire(),
+            table=str(DataKey.__table__),
+            column=DataKey.state.key,
+            privilege="UPDATE",
+        )
+        return bool(found.scalar_one())
 
     def lock_active(self, data_key_id: str) -> bool:
         """Keep a data key from being taken away until the transaction ends; return whether it is still active."""

@@ -182,7 +182,10 @@ def _to_see_history(rows: _Rows, *, with_values: bool) -> Iterator[Access]:
 def _to_write(rows: _Rows) -> Iterator[Access]:
     for table in ("secret_store", "secret_version", "label_change"):
         yield Access(table, "INSERT", (), check=rows.keys)
-    yield Access("secret_store", "UPDATE", rows.keys, _but("secret_store", "namespace", "key"), check=rows.keys)
+    # A write leaves a value that is there: it takes a mark of deletion away, and sets none.
+    there = (*rows.keys, "(value IS NOT NULL)", "(deleted_at IS NULL)")
+    columns = _but("secret_store", "namespace", "key", "data_key_id")
+    yield Access("secret_store", "UPDATE", rows.keys, columns, check=there, kind="writing")
     yield Access("data_key", "INSERT", (), ("namespace", "id", "wrapped"), check=rows.sealing, kind="sealing")
     # The right to lock a row, which is one to change it; but no change of it passes the check.
     yield Access("data_key", "UPDATE", rows.sealing, ("retired_at",), check=("false",), kind="locking", pinned=True)
@@ -193,7 +196,9 @@ def _to_write(rows: _Rows) -> Iterator[Access]:
 
 def _to_delete(rows: _Rows) -> Iterator[Access]:
     yield Access("secret_store", "UPDATE", rows.keys, _DELETED, check=rows.keys)
+    # Which versions there are has to be known, and not what is in them.
     yield Access("secret_version", "SELECT", rows.keys, _without_value("secret_version"))
+    yield Access("label_change", "SELECT", rows.keys)
     # An old version can be emptied, and not be overwritten.
     gone = (*rows.keys, "(value IS NULL)")
     yield Access("secret_version", "UPDATE", rows.keys, ("value", "destroyed_at"), check=gone, kind="emptying")

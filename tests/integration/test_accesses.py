@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -33,6 +34,7 @@ from secretstore import (
 from secretstore.cache import CacheConfig
 from secretstore.client import accesses
 from secretstore.domain.accesses import AuditReads
+from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 from secretstore.orm.engines import make_async_engine, make_engine
 from tests.support.children import answer_of_child
 from tests.support.server import Server
@@ -467,3 +469,21 @@ def test_a_server_that_only_reads_is_refused_at_once(
     with pytest.raises(ConfigurationError, match="transactions are read-only here"):
         asyncio.run(connect())
     secretstore.connect(database_url, keyring=keyring, audit_reads="buffered").close()
+
+
+def test_a_replica_is_refused_at_once(tmp_path: Path, keyring: KeyRing) -> None:
+    """Whoever asks for strict records learns why there are none before the first read."""
+    folder = EmbeddedFolder(tmp_path / "postgresql")
+    primary = EmbeddedServer(folder)
+    primary.stop()
+    # It waits for a primary that never comes, and answers reads meanwhile.
+    (folder.data / "standby.signal").touch()
+    standby = EmbeddedServer(folder)
+    try:
+        with pytest.raises(ConfigurationError, match="the server is a read-only replica; connect to the primary"):
+            secretstore.connect(standby.url, keyring=keyring, audit_reads="strict")
+    finally:
+        with psycopg.connect(standby.url) as connection:
+            # A server that waits for another one does not stop by itself.
+            connection.execute("SELECT pg_promote()")
+        standby.stop()

@@ -9,6 +9,7 @@ import pytest
 from secretstore import errors
 from secretstore.errors import (
     GrantError,
+    RecordTamperedError,
     SecretNotFoundError,
     SecretStoreError,
     VersionConflictError,
@@ -23,7 +24,14 @@ WITH_PARTS: list[SecretStoreError] = [
     VersionConflictError("prod", "a.b", 4, 0),
     VersionGoneError("prod", "a.b", 3),
 ]
-WITH_MESSAGE = [kind("what happened") for kind in CLASSES if kind not in {type(error) for error in WITH_PARTS}]
+OF_RECORDS: list[SecretStoreError] = [
+    RecordTamperedError("prod", "change", "edited", seq=3),
+    RecordTamperedError("prod", "access", "cut", checkpoint=2),
+    RecordTamperedError("prod", "change", "key gone"),
+]
+WITH_MESSAGE = [
+    kind("what happened") for kind in CLASSES if kind not in {type(error) for error in WITH_PARTS + OF_RECORDS}
+]
 
 
 def test_every_error_comes_from_one_root() -> None:
@@ -55,7 +63,7 @@ def test_every_error_says_what_it_is(kind: type[SecretStoreError]) -> None:
     assert [other for other in CLASSES if other.__doc__ == kind.__doc__] == [kind]
 
 
-@pytest.mark.parametrize("error", WITH_PARTS + WITH_MESSAGE, ids=repr)
+@pytest.mark.parametrize("error", WITH_PARTS + OF_RECORDS + WITH_MESSAGE, ids=repr)
 def test_an_error_survives_pickling(error: SecretStoreError) -> None:
     """An error crosses to another process with class, text and parts intact."""
     copy = pickle.loads(pickle.dumps(error))
