@@ -71,6 +71,8 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "destroy": (lambda store, at: store.destroy_versions(f"{at}a", [1]) or 1 / 0, {"delete"}),
     "purge": (lambda store, at: store.purge_secret(f"{at}c") or 1 / 0, {"delete"}),
     "number": (lambda store, _: store.last_change_number(), {"seal"}),
+    "seal": (lambda store, _: store.audit.seal(), {"seal"}),
+    "verify": (lambda store, _: store.audit.verify(), {"seal"}),
     "limit all": (lambda store, _: store.set_max_versions(9), {"owner"}),
     "rotate": (lambda store, _: store.keys.rotate(), {"owner"}),
     "shred": (lambda store, _: store.keys.shred(), {"owner"}),
