@@ -202,6 +202,20 @@ def test_any_name_may_be_granted(store: SecretClient, roles: Roles, name: str) -
     assert there.grants.revoke(role, prefix=name)[0].prefix == name
 
 
+def test_a_backslash_is_one_whatever_the_session_takes_it_for(
+    store: SecretClient, roles: Roles, raw: psycopg.Connection
+) -> None:
+    """Where PostgreSQL is told to take backslashes for escapes, a prefix still means itself."""
+    raw.execute(f"ALTER DATABASE {roles.database} SET standard_conforming_strings = off".encode())
+    role = roles.make()
+    store.set_secrets({"a\\b/1": 1, "ab/1": 2})
+
+    store.grants.add(role, prefix="a\\", can=["read"])
+
+    assert roles.client(role).list_secret_keys() == ["a\\b/1"]
+    assert [(one.prefix, one.problem) for one in store.grants.list()] == [("a\\", None)]
+
+
 def test_what_is_added_goes_without_a_trace(store: SecretClient, roles: Roles) -> None:
     """Taking a grant away leaves the rights that there were, whatever the grant was; policies stay switched on."""
     kept, role = roles.make("kept"), roles.make()
