@@ -120,11 +120,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change(Event):
-    """A committed change of a secret, or of the data keys of its namespace.
+    """A committed change of a secret, of the data keys of its namespace, or of rights to it.
 
     `seq` counts the changes of a namespace; of one key a later change has a higher one.  `action` is one of `ACTIONS`;
-    `version` is the version that was written or destroyed, or else the last one.  A change of data keys has an empty key
-    and version 0.
+    `version` is the version that was written or destroyed, or else the last one.  A change of data keys or of rights has an
+    empty key and version 0; the outcome of the latter names the role, and what it was given or lost.
     """
 
     __module__ = "secretstore"
