@@ -10,12 +10,15 @@ import typing
 from secretstore.errors import (
     ConfigurationError,
     DecryptionError,
+    GrantError,
     InvalidSecretKeyError,
     InvalidSecretValueError,
     KeyInUseError,
     MasterKeyError,
     PermissionDeniedError,
     ProviderError,
+    RecordTamperedError,
+    RoleNotFoundError,
     SchemaOutOfDateError,
     SecretNotFoundError,
     SecretStoreError,
@@ -33,6 +36,7 @@ if typing.TYPE_CHECKING:
     from secretstore.connecting import connect, connect_async
     from secretstore.crypto.keyring import KeyRing
     from secretstore.domain.acting import acting_as
+    from secretstore.domain.grants import Explanation, Grant
     from secretstore.domain.observing import Observer, Observers
     from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
@@ -43,6 +47,7 @@ if typing.TYPE_CHECKING:
         SecretInfo,
         VersionInfo,
     )
+    from secretstore.domain.sealing import AuditHead, RecordHead, Sealing, Verification
     from secretstore.moving.comparing import ProviderDifference, compare_providers
     from secretstore.moving.copying import CopiedSecret, CopyReport, copy_secrets
     from secretstore.opening import open_chain, open_provider
@@ -60,6 +65,7 @@ __all__ = [
     "AsyncProviderClient",
     "AsyncSecretClient",
     "AsyncSecretService",
+    "AuditHead",
     "CacheConfig",
     "CacheStatistics",
     "Change",
@@ -68,7 +74,10 @@ __all__ = [
     "CopiedSecret",
     "CopyReport",
     "DecryptionError",
+    "Explanation",
     "ExportedSecret",
+    "Grant",
+    "GrantError",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
     "KeyInUseError",
@@ -84,8 +93,12 @@ __all__ = [
     "ProviderClient",
     "ProviderDifference",
     "ProviderError",
+    "RecordHead",
+    "RecordTamperedError",
     "Restoration",
+    "RoleNotFoundError",
     "SchemaOutOfDateError",
+    "Sealing",
     "SecretClient",
     "SecretDifference",
     "SecretInfo",
@@ -96,6 +109,7 @@ __all__ = [
     "SecretStore",
     "SecretStoreError",
     "StoreUnavailableError",
+    "Verification",
     "VersionConflictError",
     "VersionGoneError",
     "VersionInfo",
@@ -114,13 +128,16 @@ _PLACES = {
     "AsyncProviderClient": "secretstore.providers.asynchronous",
     "AsyncSecretClient": "secretstore.client.asynchronous",
     "AsyncSecretService": "secretstore.service.asynchronous",
+    "AuditHead": "secretstore.domain.sealing",
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
     "Change": "secretstore.domain.records",
     "ClientStatistics": "secretstore.client.statistics",
     "CopiedSecret": "secretstore.moving.copying",
     "CopyReport": "secretstore.moving.copying",
+    "Explanation": "secretstore.domain.grants",
     "ExportedSecret": "secretstore.domain.records",
+    "Grant": "secretstore.domain.grants",
     "KeyRing": "secretstore.crypto.keyring",
     "Observer": "secretstore.domain.observing",
     "Observers": "secretstore.domain.observing",
@@ -130,7 +147,9 @@ _PLACES = {
     "ProvidedSecret": "secretstore.domain.providers",
     "ProviderClient": "secretstore.providers.clients",
     "ProviderDifference": "secretstore.moving.comparing",
+    "RecordHead": "secretstore.domain.sealing",
     "Restoration": "secretstore.domain.records",
+    "Sealing": "secretstore.domain.sealing",
     "SecretClient": "secretstore.client.synchronous",
     "SecretDifference": "secretstore.domain.records",
     "SecretInfo": "secretstore.domain.records",
@@ -138,6 +157,7 @@ _PLACES = {
     "SecretRepository": "secretstore.orm.repository",
     "SecretService": "secretstore.service.synchronous",
     "SecretStore": "secretstore.orm.models",
+    "Verification": "secretstore.domain.sealing",
     "VersionInfo": "secretstore.domain.records",
     "acting_as": "secretstore.domain.acting",
     "compare_providers": "secretstore.moving.comparing",

@@ -9,6 +9,9 @@ SecretStoreError
 ├── DecryptionError            a stored value that its key does not open (5)
 ├── MasterKeyError             no key ring, a malformed key ring, or a missing master key (5)
 ├── KeyInUseError              a key cannot go, because something still needs it (8)
+├── RecordTamperedError        the record of changes or of accesses is not as it was sealed (8)
+├── GrantError                 a grant that cannot be made, or is not there (2)
+│   └── RoleNotFoundError      the database has no such role (2)
 ├── PermissionDeniedError      PostgreSQL refused the login or the statement (6)
 ├── StoreUnavailableError      PostgreSQL cannot be reached, or asks to try again (7)
 ├── SchemaOutOfDateError       the tables are missing or behind: `secretstore db upgrade`
@@ -18,15 +21,20 @@ SecretStoreError
 No message holds a value or a part of one.  All are picklable.
 """
 
+from functools import partial
+
 __all__ = [
     "ConfigurationError",
     "DecryptionError",
+    "GrantError",
     "InvalidSecretKeyError",
     "InvalidSecretValueError",
     "KeyInUseError",
     "MasterKeyError",
     "PermissionDeniedError",
     "ProviderError",
+    "RecordTamperedError",
+    "RoleNotFoundError",
     "SchemaOutOfDateError",
     "SecretNotFoundError",
     "SecretStoreError",
@@ -114,6 +122,54 @@ class MasterKeyError(SecretStoreError):
 
 class KeyInUseError(SecretStoreError):
     """A key cannot be taken away, because something still needs it; nothing was changed."""
+
+
+class RecordTamperedError(SecretStoreError):
+    """The record of a namespace is not as it was sealed; names the first event or checkpoint that is wrong, and how.
+
+    `record` is `change` or `access`, and `how` is `edited`, `removed`, `inserted`, `reordered`, `cut` or `key gone`.  `seq` is
+    the number of the event, or None; `checkpoint` is the number of the checkpoint that is wrong or has the event, or None.
+    """
+
+    def __init__(
+        self, namespace: str, record: str, how: str, *, seq: int | None = None, checkpoint: int | None = None
+    ) -> None:
+        super().__init__(namespace, record, how, seq, checkpoint)
+        self.namespace = namespace
+        self.record = record
+        self.how = how
+        self.seq = seq
+        self.checkpoint = checkpoint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(RecordTamperedError, *self.args[:3], seq=self.seq, checkpoint=self.checkpoint), ()
+
+    def __str__(self) -> str:
+        return f"the {self.record} record of namespace {self.namespace!r} was tampered with: {self._finding()}"
+
+    def _finding(self) -> str:
+        if self.seq is not None:
+            return f"event {self.seq} was {self.how}"
+        if self.checkpoint is None or self.how == "key gone":
+            return "the key that authenticates its checkpoints is gone, or does not open"
+        if self.how == "cut":
+            return f"it ends before checkpoint {self.checkpoint}, which an earlier head names"
+        return f"checkpoint {self.checkpoint} was {self.how}"
+
+
+class GrantError(SecretStoreError):
+    """A grant cannot be made, or is not there; nothing was changed."""
+
+
+class RoleNotFoundError(GrantError):
+    """The database has no role of that name."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self.role = role
+
+    def __str__(self) -> str:
+        return f"there is no role {self.role!r}; create it first (CREATE ROLE)"
 
 
 class PermissionDeniedError(SecretStoreError):

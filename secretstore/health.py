@@ -12,12 +12,13 @@ from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.key_records import StoredDataKey
 from secretstore.errors import ConfigurationError, MasterKeyError, SchemaOutOfDateError, SecretStoreError
 from secretstore.orm.engines import make_engine
-from secretstore.orm.key_repository import list_active_data_keys, most_seals
+from secretstore.orm.key_repository import list_data_keys_in_use, most_seals
 from secretstore.orm.translate import translated
 from secretstore.service.data_keys import MAX_SEALS
+from secretstore.service.explaining import describe_own
 from secretstore.settings import Settings
 
-CHECKS = ("database", "tables", "key ring", "data keys", "head-room")
+CHECKS = ("database", "tables", "key ring", "data keys", "rights", "head-room")
 OLDEST_POSTGRESQL = 15
 # Half of what AES-GCM bears with random nonces; a data key replaces itself at an eighth of this.
 NEAR_THE_BOUND = 8 * MAX_SEALS
@@ -57,6 +58,7 @@ def _findings(settings: Settings) -> Iterator[str]:
             keyring = keyring_of(settings, database)
             yield repr(keyring)
             yield _data_keys(engine, keyring)
+            yield _rights(engine)
             yield _head_room(engine)
         finally:
             engine.dispose()
@@ -86,9 +88,14 @@ def _tables(engine: Engine) -> str:
     raise SchemaOutOfDateError(f"revision {revision}: {problem}")
 
 
+def _rights(engine: Engine) -> str:
+    with translated(), Session(engine) as session:
+        return describe_own(session)
+
+
 def _data_keys(engine: Engine, keyring: KeyRing) -> str:
     with translated(), Session(engine) as session:
-        stored = list_active_data_keys(session)
+        stored = list_data_keys_in_use(session)
     problems = {key.place.namespace: problem for key in stored if (problem := _why_closed(keyring, key))}
     if not problems:
         return f"the key ring opens all {len(stored)}"

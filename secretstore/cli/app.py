@@ -19,6 +19,7 @@ from secretstore.cli import (
     demo,
     doctor,
     embedded,
+    grants,
     history,
     imports,
     keys,
@@ -26,6 +27,7 @@ from secretstore.cli import (
     metrics,
     moving,
     output,
+    sealing,
     secrets,
     transfer,
 )
@@ -76,7 +78,11 @@ app.add_typer(database.group, name="db")
 app.add_typer(embedded.group, name="embedded")
 app.add_typer(keys.group, name="keys")
 app.add_typer(imports.group, name="import")
+audit.group.command("seal")(sealing.seal_events)
+audit.group.command("verify", epilog=sealing.VERIFY_EXAMPLES)(sealing.verify_events)
+audit.group.command("head")(sealing.show_head)
 app.add_typer(audit.group, name="audit")
+app.add_typer(grants.group, name="grants")
 app.add_typer(metrics.group, name="metrics")
 
 

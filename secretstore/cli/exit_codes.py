@@ -2,7 +2,7 @@
 
 0    it was done
 1    it failed
-2    it was called wrongly: an argument, a setting, a key or a value breaks a rule
+2    it was called wrongly: an argument, a setting, a key, a value or a grant breaks a rule
 3    there is no such secret, or no such field in it
 4    the stored version is not the expected one
 5    a value or a data key does not open
@@ -35,11 +35,13 @@ _BY_ERROR: dict[type[errors.SecretStoreError], ExitCode] = {
     errors.ConfigurationError: ExitCode.USAGE,
     errors.InvalidSecretKeyError: ExitCode.USAGE,
     errors.InvalidSecretValueError: ExitCode.USAGE,
+    errors.GrantError: ExitCode.USAGE,
     errors.SecretNotFoundError: ExitCode.NOT_FOUND,
     errors.VersionConflictError: ExitCode.CONFLICT,
     errors.DecryptionError: ExitCode.CANNOT_DECRYPT,
     errors.MasterKeyError: ExitCode.CANNOT_DECRYPT,
     errors.KeyInUseError: ExitCode.CHECK_FAILED,
+    errors.RecordTamperedError: ExitCode.CHECK_FAILED,
     errors.PermissionDeniedError: ExitCode.DENIED,
     errors.StoreUnavailableError: ExitCode.UNREACHABLE,
 }

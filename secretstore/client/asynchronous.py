@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
 from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.client.audit import AsyncAudit
+from secretstore.client.grants import AsyncGrants
 from secretstore.client.keys import AsyncKeys
 from secretstore.client.notifying import AsyncNotifier
 from secretstore.client.options import ClientOptions, told
@@ -127,6 +129,17 @@ class AsyncSecretClient(AsyncSecretMethods):
     def keys(self) -> AsyncKeys:
         """The keys of the store, to be listed, checked and changed."""
         return self._bare_keys()
+
+    @property
+    def audit(self) -> AsyncAudit:
+        """The record of what was done to secrets of the namespace."""
+        options = self._options
+        return AsyncAudit(options.keyring, options.parsed_namespace, self._drive_committed, actors=options.actors)
+
+    @property
+    def grants(self) -> AsyncGrants:
+        """The rights of roles to the store, to be given, listed, explained and taken."""
+        return AsyncGrants(self._options.parsed_namespace, self._drive, actors=self._options.actors)
 
     async def gc(
         self,
@@ -351,18 +364,24 @@ class AsyncSecretClient(AsyncSecretMethods):
                 return await session.run_sync(trial.was_committed)
 
     async def _drive(self, flow: Flow[T]) -> T:
+        return await self._drive_on(self.engine, flow)
+
+    async def _drive_committed(self, flow: Flow[T]) -> T:
+        return await self._drive_on(self._committed_engine, flow)
+
+    async def _drive_on(self, engine: AsyncEngine, flow: Flow[T]) -> T:
         answer = None
         while True:
             try:
                 step = flow.send(answer)
             except StopIteration as end:
                 return cast("T", end.value)
-            waiting = asyncio.to_thread(step.do) if isinstance(step, Outside) else self._step(step)
+            waiting = asyncio.to_thread(step.do) if isinstance(step, Outside) else self._step(step, engine)
             answer = await waiting
 
-    async def _step(self, step: InTransaction) -> Any:  # the flow knows what its own step returns
+    async def _step(self, step: InTransaction, engine: AsyncEngine) -> Any:  # the flow knows what its own step returns
         # Whether a step was committed cannot be asked, and it may be one that must not run twice.
-        return await self._transact(self._options.step(step.do, is_repeatable=False), self.engine)
+        return await self._transact(self._options.step(step.do, is_repeatable=False), engine)
 
 
 def _make_cache(config: CacheConfig, engine: AsyncEngine, listen_url: str | None) -> "AsyncClientCache":

@@ -16,7 +16,8 @@ _NO_OPERATIONS = _GIVE_MORE | {
     *("namespace", "observed_by", "statistics", "cache_statistics", "close"),
     *("export_secrets", "watch"),
 }
-_KEYS = "keys"
+# Properties that give things with operations of their own.
+_PARTS = ("keys", "audit", "grants")
 _MARK = "_is_observed"
 
 
@@ -41,8 +42,9 @@ def _observed_kind(kind: type[Any], prefix: str) -> type[Any]:
     more: dict[str, Any] = {_MARK: True, "__module__": kind.__module__, "__doc__": kind.__doc__}
     if "namespace" in methods:
         more["namespace"] = _moving(methods["namespace"])
-    if isinstance(keys := getattr(kind, _KEYS, None), property):
-        more[_KEYS] = _with_keys(keys)
+    for name in _PARTS:
+        if isinstance(part := getattr(kind, name, None), property):
+            more[name] = _with_part(part, f"{name}_")
     return type(kind.__name__, (kind,), operations | giving | more)
 
 
@@ -65,10 +67,10 @@ def _moving(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _with_keys(keys: property) -> property:
+def _with_part(part: property, prefix: str) -> property:
     def get(self: Observed) -> Any:
-        found = keys.__get__(self)
+        found = part.__get__(self)
         kind: Any = type(found)
-        return observed(found, _observed_kind(kind, "keys_"), self._observer, self._place)
+        return observed(found, _observed_kind(kind, prefix), self._observer, self._place)
 
-    return property(get, doc=keys.__doc__)
+    return property(get, doc=part.__doc__)

@@ -13,6 +13,8 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.client.audit import Audit
+from secretstore.client.grants import Grants
 from secretstore.client.keys import Keys
 from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
@@ -114,6 +116,17 @@ class SecretClient(SecretMethods):
     def keys(self) -> Keys:
         """The keys of the store, to be listed, checked and changed."""
         return self._bare_keys()
+
+    @property
+    def audit(self) -> Audit:
+        """The record of what was done to secrets of the namespace."""
+        options = self._options
+        return Audit(options.keyring, options.parsed_namespace, self._drive_committed, actors=options.actors)
+
+    @property
+    def grants(self) -> Grants:
+        """The rights of roles to the store, to be given, listed, explained and taken."""
+        return Grants(self._options.parsed_namespace, self._drive, actors=self._options.actors)
 
     def gc(
         self,
@@ -364,17 +377,23 @@ class SecretClient(SecretMethods):
             return trial.was_committed(session)
 
     def _drive(self, flow: Flow[T]) -> T:
+        return self._drive_on(self.engine, flow)
+
+    def _drive_committed(self, flow: Flow[T]) -> T:
+        return self._drive_on(self._committed_engine, flow)
+
+    def _drive_on(self, engine: Engine, flow: Flow[T]) -> T:
         answer = None
         while True:
             try:
                 step = flow.send(answer)
             except StopIteration as end:
                 return cast("T", end.value)
-            answer = step.do() if isinstance(step, Outside) else self._step(step)
+            answer = step.do() if isinstance(step, Outside) else self._step(step, engine)
 
-    def _step(self, step: InTransaction) -> Any:  # the flow knows what its own step returns
+    def _step(self, step: InTransaction, engine: Engine) -> Any:  # the flow knows what its own step returns
         # Whether a step was committed cannot be asked, and it may be one that must not run twice.
-        return self._transact(self._options.step(step.do, is_repeatable=False), self.engine)
+        return self._transact(self._options.step(step.do, is_repeatable=False), engine)
 
 
 def _make_cache(config: CacheConfig, engine: Engine, listen_url: str | None) -> "ClientCache":

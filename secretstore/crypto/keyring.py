@@ -14,6 +14,7 @@ from typing import NoReturn, Self
 from uuid import uuid4
 
 from secretstore.crypto.aead import KEY_BYTES, Aead
+from secretstore.crypto.checkpoint import CheckpointKey
 from secretstore.crypto.envelope import check_not_shredded
 from secretstore.crypto.local import LocalMasterKey, split_entries
 from secretstore.domain.observing import Observer, told
@@ -37,6 +38,14 @@ class NewDataKey:
     id: str
     wrapped: Mapping[str, object]
     aead: Aead
+
+
+@dataclass(frozen=True, slots=True)
+class NewCheckpointKey:
+    """A key that authenticates checkpoints, just made: what to store of it."""
+
+    id: str
+    wrapped: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,15 @@ class KeyRing:
         if is_first:
             self._settle(opening, wrapped, place)
         return opening.result()
+
+    def new_checkpoint_key(self, namespace: str) -> NewCheckpointKey:
+        """Make a key that authenticates the checkpoints of a namespace; may wait for a key server."""
+        place = DataKeyPlace(namespace, str(uuid4()))
+        return NewCheckpointKey(place.data_key_id, self._first.wrap(os.urandom(KEY_BYTES), place))
+
+    def open_checkpoint_key(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> CheckpointKey:
+        """Open a stored key that authenticates checkpoints, which is not kept; may wait for a key server."""
+        return CheckpointKey(self._master_key_of(wrapped, place).unwrap(wrapped, place), place)
 
     def rewrap(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> Mapping[str, object]:
         """Return a stored data key wrapped by the first master key; may wait for a key server."""

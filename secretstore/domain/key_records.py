@@ -18,11 +18,14 @@ class StoredDataKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataKeyInfo:
-    """What is known of a data key; `seals` is an estimate, which is within a few per cent where it matters."""
+    """What is known of a data key; `seals` is an estimate, which is within a few per cent where it matters.
+
+    One of state `audit` encrypts no values: it authenticates the checkpoints of the record.
+    """
 
     namespace: str
     id: str
-    state: Literal["active", "retired", "shredded"]
+    state: Literal["active", "audit", "retired", "shredded"]
     master_key_id: str | None
     values: int
     seals: int

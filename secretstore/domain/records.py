@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-# What a change of a secret can be, and of data keys.
+# What a change of a secret can be, of data keys, and of the rights of roles.
 ACTIONS = (
     *("set", "patch", "rollback", "restore", "import", "labels", "delete", "undelete", "destroy", "purge"),
-    *("rotate", "rewrap", "destroy_data_key", "shred"),
+    *("rotate", "rewrap", "destroy_data_key", "shred", "grant", "revoke"),
 )
 
 

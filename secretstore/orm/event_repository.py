@@ -1,80 +1,99 @@
-"""Numbers and reads the record of changes, on a session that belongs to the caller."""
+"""Numbers and reads the records of changes and of accesses, on a session that belongs to the caller."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Executable, Result
+from sqlalchemy import Executable, Result, Row
 from sqlalchemy.orm import Session
 
 from secretstore.domain.acting import Acting
 from secretstore.domain.names import Key, Namespace, prefix_end
 from secretstore.domain.records import Change
 from secretstore.orm import event_statements as statements
+from secretstore.orm.event_statements import EventTable
 from secretstore.orm.execute import execute, fetch
+from secretstore.orm.models import ChangeEvent
 
 CHANNEL = "secretstore"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which changes are wanted: of keys that begin with a prefix, and whatever else is not None."""
+    """Which events are wanted: of keys that begin with a prefix, and whatever else is not None."""
 
     prefix: str = ""
     with_data_keys: bool = False
     key: Key | None = None
     actor: str | None = None
     action: str | None = None
+    outcome: str | None = None
     since: datetime | None = None
 
     def only(self) -> dict[str, object]:
         """Return what is to be equal, or at least that late."""
-        given = {name: getattr(self, name) for name in ("key", "actor", "action", "since")}
+        given = {name: getattr(self, name) for name in ("key", "actor", "action", "outcome", "since")}
         return {name: member for name, member in given.items() if member is not None}
 
 
 class EventRepository:
-    """The changes of one namespace, on the caller's session, whose transaction stays the caller's."""
+    """The events of one namespace, on the caller's session, whose transaction stays the caller's.
 
-    def __init__(self, session: Session, namespace: Namespace) -> None:
+    `table` says of which record they are: that of changes, or that of accesses.
+    """
+
+    def __init__(self, session: Session, namespace: Namespace, table: EventTable = ChangeEvent) -> None:
         self._session = session
         self._namespace = namespace
+        self._table = table
 
     def number(self, limit: int) -> int:
-        """Give numbers to changes that are committed and have none, and return to how many.
+        """Give numbers to events that are committed and have none, and return to how many.
 
         Whoever does so at the same time waits.  A later commit gets a later number, so that whoever reads by number
         misses nothing.  The transaction has to see what was committed before each of its statements (`READ COMMITTED`).
         """
-        if not self._execute(statements.select_is_unnumbered()).scalar_one():
+        if not self._execute(statements.select_is_unnumbered(self._table)).scalar_one():
             return 0
-        execute(self._session, statements.lock_numbers(), lock=_lock_of(self._namespace))
-        return int(self._execute(statements.number_changes(), limit=limit).scalar_one())
+        execute(self._session, statements.lock_numbers(), lock=_lock_of(self._table, self._namespace))
+        return int(self._execute(statements.number_events(self._table), limit=limit).scalar_one())
 
     def last_number(self) -> int:
-        """Return the number of the last change that has one, or 0."""
-        return int(self._execute(statements.select_last_number()).scalar_one())
+        """Return the number of the last event that has one, or 0."""
+        return int(self._execute(statements.select_last_number(self._table)).scalar_one())
 
     def list_after(self, seq: int, wanted: Wanted, *, limit: int) -> list[Change]:
         """Return changes after a number, in the order of their numbers."""
+        return [Change(**row._asdict()) for row in self.list_rows_after(seq, wanted, limit=limit)]
+
+    def list_rows_after(self, seq: int, wanted: Wanted, *, limit: int) -> Sequence[Row[Any]]:
+        """Return the rows of events after a number, in the order of their numbers."""
         only = wanted.only()
-        rows = self._execute(
-            statements.select_page_of_changes(frozenset(only if wanted.with_data_keys else {*only, "secrets"})),
+        found = self._execute(
+            statements.select_page_of_events(
+                self._table, frozenset(only if wanted.with_data_keys else {*only, "secrets"})
+            ),
             after_seq=seq,
             prefix=wanted.prefix,
             prefix_end=prefix_end(wanted.prefix),
             limit=limit,
             **only,
         )
-        return [Change(**row._asdict()) for row in rows]
+        return found.all()
 
-    def record(self, action: str, by: Acting) -> None:
-        """Record a change of the data keys of the namespace, in the transaction that makes it."""
+    def record(self, action: str, by: Acting, *, outcome: str = "done") -> None:
+        """Record a change of the data keys of the namespace, or of rights to it, in the transaction that makes it."""
         self._execute(
-            statements.record_change(), event_id=uuid4(), action=action, actor=by.actor, request_id=by.request_id
+            statements.record_change(),
+            event_id=uuid4(),
+            action=action,
+            actor=by.actor,
+            request_id=by.request_id,
+            outcome=outcome,
         )
 
     def is_on_standby(self) -> bool:
@@ -104,6 +123,6 @@ def send_notice(session: Session, payload: str) -> None:
     fetch(session, statements.notify(), {"channel": CHANNEL, "payload": payload})
 
 
-def _lock_of(namespace: Namespace) -> int:
-    digest = hashlib.sha256(b"secretstore change_event " + namespace.encode()).digest()
+def _lock_of(table: EventTable, namespace: Namespace) -> int:
+    digest = hashlib.sha256(f"secretstore {table.__tablename__} {namespace}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)

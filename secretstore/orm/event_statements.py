@@ -1,7 +1,8 @@
-"""Every statement on the record of changes; the rules are those of `statements`."""
+"""Every statement on the records of changes and of accesses; the rules are those of `statements`."""
 
 from dataclasses import fields
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -22,43 +23,52 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from secretstore.domain.records import Change
-from secretstore.orm.models import ChangeEvent
+from secretstore.orm.models import AccessEvent, ChangeEvent
 from secretstore.orm.statements import constant, in_namespace, parameter
+
+# Both records have the same columns.
+EventTable = type[ChangeEvent] | type[AccessEvent]
 
 _EVENT = ChangeEvent.__table__.c
 
 
 @cache
-def select_is_unnumbered() -> Executable:
-    """Whether there are changes without a number."""
-    return select(select(_EVENT.id).where(in_namespace(ChangeEvent), _EVENT.seq.is_(None)).exists())
+def select_is_unnumbered(table: EventTable) -> Executable:
+    """Whether there are events without a number."""
+    return select(select(table.id).where(in_namespace(table), table.seq.is_(None)).exists())
 
 
 @cache
 def lock_numbers() -> Executable:
-    """Wait until nobody else numbers changes, and let nobody begin until the transaction ends."""
+    """Wait until nobody else numbers events, and let nobody begin until the transaction ends."""
     return select(func.pg_advisory_xact_lock(parameter("lock", BigInteger)))
 
 
 @cache
-def number_changes() -> Executable:
-    """Number the changes that are committed by now, those of one key in their order; answer with how many there were."""
-    order = (_EVENT.key, _version_of_then(), _EVENT.occurred_at, _EVENT.action.desc())
+def number_events(table: EventTable) -> Executable:
+    """Number the events that are committed by now, those of one key in their order; answer with how many there were."""
+    order = _order_of(table)
     unnumbered = (
-        select(_EVENT.id, (_last_number() + func.row_number().over(order_by=order)).label("seq"))
-        .where(in_namespace(ChangeEvent), _EVENT.seq.is_(None))
+        select(table.id, (_last_number(table) + func.row_number().over(order_by=order)).label("seq"))
+        .where(in_namespace(table), table.seq.is_(None))
         .order_by(*order)
         .limit(parameter("limit", BigInteger))
         .cte("unnumbered")
     )
     numbered = (
-        update(ChangeEvent)
+        update(table)
         .values(seq=unnumbered.c.seq)
-        .where(in_namespace(ChangeEvent), _EVENT.id == unnumbered.c.id)
-        .returning(_EVENT.id)
+        .where(in_namespace(table), table.id == unnumbered.c.id)
+        .returning(table.id)
         .cte("numbered")
     )
     return select(func.count()).select_from(numbered)
+
+
+def _order_of(table: EventTable) -> tuple[Any, ...]:  # columns, mapped or not
+    if table is AccessEvent:
+        return (table.occurred_at, table.id)
+    return (_EVENT.key, _version_of_then(), _EVENT.occurred_at, _EVENT.action.desc())
 
 
 def _version_of_then() -> ColumnElement[int]:
@@ -81,8 +91,8 @@ def _version_of_then() -> ColumnElement[int]:
     return case((_EVENT.action == destroy, func.coalesce(last, _EVENT.version)), else_=_EVENT.version)
 
 
-def _last_number() -> ScalarSelect[int]:
-    numbered = ChangeEvent.__table__.alias("numbered_before").c
+def _last_number(table: EventTable) -> ScalarSelect[int]:
+    numbered = table.__table__.alias("numbered_before").c
     return (
         select(func.coalesce(func.max(numbered.seq), 0))
         .where(numbered.namespace == parameter("namespace", Text), numbered.seq.is_not(None))
@@ -91,37 +101,38 @@ def _last_number() -> ScalarSelect[int]:
 
 
 @cache
-def select_last_number() -> Executable:
-    """The number of the last change that has one."""
-    return select(_last_number())
+def select_last_number(table: EventTable) -> Executable:
+    """The number of the last event that has one."""
+    return select(_last_number(table))
 
 
 @cache
-def select_page_of_changes(only: frozenset[str]) -> Executable:
-    """Changes after a number, in the order of their numbers; only those of `secrets`, of one `key`, and so on."""
+def select_page_of_events(table: EventTable, only: frozenset[str]) -> Executable:
+    """Events after a number, in the order of their numbers; only those of `secrets`, of one `key`, and so on."""
+    event = table.__table__.c
     conditions = {
-        "secrets": _EVENT.key > constant(""),
-        "since": _EVENT.occurred_at >= parameter("since", DateTime(timezone=True)),
-        **{name: _EVENT[name] == parameter(name, Text) for name in ("key", "actor", "action")},
+        "secrets": event.key > constant(""),
+        "since": event.occurred_at >= parameter("since", DateTime(timezone=True)),
+        **{name: event[name] == parameter(name, Text) for name in ("key", "actor", "action", "outcome")},
     }
     return (
-        select(*(_EVENT[one.name] for one in fields(Change)))
+        select(*(event[one.name] for one in fields(Change)))
         .where(
-            in_namespace(ChangeEvent),
-            _EVENT.seq > parameter("after_seq", BigInteger),
-            and_(_EVENT.key >= parameter("prefix", Text), _EVENT.key < parameter("prefix_end", Text)),
+            in_namespace(table),
+            event.seq > parameter("after_seq", BigInteger),
+            and_(event.key >= parameter("prefix", Text), event.key < parameter("prefix_end", Text)),
             *(conditions[name] for name in sorted(only)),
         )
-        .order_by(_EVENT.seq)
+        .order_by(event.seq)
         .limit(parameter("limit", BigInteger))
     )
 
 
 @cache
 def record_change() -> Executable:
-    """Record a change of the data keys of a namespace."""
+    """Record a change of the data keys of a namespace, or of the rights to it."""
     row = {
-        **{name: parameter(name, Text) for name in ("namespace", "action", "request_id")},
+        **{name: parameter(name, Text) for name in ("namespace", "action", "outcome", "request_id")},
         "id": parameter("event_id", Uuid),
         "key": constant(""),
         "version": constant(0),

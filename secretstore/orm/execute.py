@@ -20,13 +20,13 @@ _THEIRS = (SQLAlchemyError, psycopg.Error)
 def execute(session: Session, statement: Executable, **values: object) -> Result[Any]:
     """Run a statement in the session's transaction."""
     with translated():
-        return _connection_of(session).execute(statement, statements.parameters(**values))
+        return connection_of(session).execute(statement, statements.parameters(**values))
 
 
 def fetch(session: Session, statement: Executable, values: Mapping[str, object]) -> Sequence[Any]:
     """Run a hot statement in the session's transaction, and return its rows."""
     try:
-        connection = _connection_of(session)
+        connection = connection_of(session)
         prepared = may_prepare(connection)
         if prepared is not None:
             lent = connection.connection
@@ -87,6 +87,7 @@ def is_listened_to(bind: Connection | Engine) -> bool:
     return bool(getattr(bind, "_has_events", True) or getattr(bind.engine, "_has_events", True))
 
 
-def _connection_of(session: Session) -> Connection:
+def connection_of(session: Session) -> Connection:
+    """Return the connection of the tables of ours."""
     # The session's own execute would flush the caller's pending objects and mix their errors with ours.
     return session.connection(bind_arguments={"mapper": SecretStore})

@@ -17,11 +17,18 @@ from secretstore.domain.protocols import DataKeyPlace
 from secretstore.orm import key_statements as statements
 from secretstore.orm.execute import execute
 from secretstore.orm.key_statements import ValueTable
+from secretstore.orm.models import DataKey
+
+_WHY_KEPT = {
+    "active": "it is the active one",
+    "audit": "it authenticates the record of changes",
+    None: "there is none of this id",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class DataKeysOfNamespace:
-    """The data keys of a namespace that are not shredded."""
+    """The data keys of a namespace that open values."""
 
     active: StoredDataKey | None
     retired: tuple[StoredDataKey, ...]
@@ -85,8 +92,16 @@ class DataKeyRepository:
         )
 
     def list_ids(self) -> list[str]:
-        """Return the ids of the data keys that are not shredded, in no order."""
+        """Return the ids of the data keys that open values, in no order."""
         return list(self._execute(statements.select_data_key_ids()).scalars())
+
+    def find_audit(self) -> StoredDataKey | None:
+        """Return the key that authenticates checkpoints, if there is one."""
+        return next(iter(_stored(self._execute(statements.select_audit_keys()))), None)
+
+    def add_audit(self, data_key_id: str, wrapped: Mapping[str, object]) -> None:
+        """Store a key that authenticates checkpoints, unless the namespace has one by then."""
+        self._execute(statements.insert_audit_key(), data_key_id=data_key_id, wrapped=wrapped)
 
     def list_infos(self) -> list[DataKeyInfo]:
         """Return what is known of the data keys of the namespace; counts its values."""
@@ -105,6 +120,17 @@ class DataKeyRepository:
         """Retire a data key unless someone else has done so or is about to; return whether it was done here."""
         retired = self._execute(statements.retire_used_up_data_key(), data_key_id=data_key_id)
         return retired.scalar_one_or_none() is not None
+
+    def may_retire(self) -> bool:
+        """Return whether this role may retire data keys; one that is limited to some keys of secrets may not."""
+        found = execute(
+            self._session,
+            statements.select_may_retire(),
+            table=str(DataKey.__table__),
+            column=DataKey.state.key,
+            privilege="UPDATE",
+        )
+        return bool(found.scalar_one())
 
     def lock_active(self, data_key_id: str) -> bool:
         """Keep a data key from being taken away until the transaction ends; return whether it is still active."""
@@ -128,9 +154,9 @@ class DataKeyRepository:
 
         Waits for those who seal with it, and nobody can begin to.
         """
-        state = self._execute(statements.lock_data_key(), data_key_id=data_key_id).scalar_one_or_none()
+        state: str | None = self._execute(statements.lock_data_key(), data_key_id=data_key_id).scalar_one_or_none()
         if state != "retired":
-            return "it is the active one" if state else "there is none of this id"
+            return _WHY_KEPT[state]
         if self._execute(statements.select_is_needed(), data_key_id=data_key_id).scalar_one():
             return "values need it, old or deleted ones perhaps"
         self._execute(statements.delete_data_key(), data_key_id=data_key_id)
@@ -175,9 +201,9 @@ class DataKeyRepository:
         return execute(self._session, statement, namespace=self._namespace, **parameters)
 
 
-def list_active_data_keys(session: Session) -> list[StoredDataKey]:
-    """Return the active data key of each namespace, as a check of all of them needs it."""
-    return _stored(execute(session, statements.select_active_data_keys()))
+def list_data_keys_in_use(session: Session) -> list[StoredDataKey]:
+    """Return the data keys of all namespaces that seal or authenticate, as a check of all of them needs them."""
+    return _stored(execute(session, statements.select_data_keys_in_use()))
 
 
 def list_data_keys_to_rewrap(

@@ -56,30 +56,51 @@ _INFO = (
 
 
 _RETIRED = constant("retired")
+_AUDIT = constant("audit")
 
 
 def _this_one() -> Any:  # a condition, whose type says nothing
     return and_(in_namespace(DataKey), DataKey.id == parameter("data_key_id", Text))
 
 
+def _is_of_values() -> Any:  # ditto
+    """Select keys that encrypt values; one that authenticates checkpoints has nothing to do with them."""
+    return DataKey.state != _AUDIT
+
+
 @cache
 def select_wrapped_data_key() -> Executable:
     """One data key as it is stored."""
-    return select(DataKey.wrapped).where(_this_one())
+    return select(DataKey.wrapped).where(_this_one(), _is_of_values())
 
 
 @cache
-def select_active_data_keys() -> Executable:
-    """The active data keys of all namespaces, as they are stored."""
-    return select(DataKey.namespace, DataKey.id, DataKey.wrapped).where(is_active()).order_by(DataKey.namespace)
+def select_audit_keys() -> Executable:
+    """The key of a namespace that authenticates checkpoints, as it is stored."""
+    return select(DataKey.namespace, DataKey.id, DataKey.wrapped).where(in_namespace(DataKey), _is_audit())
+
+
+def _is_audit() -> Any:  # ditto
+    # The condition of the partial index.
+    return DataKey.state == _AUDIT
+
+
+@cache
+def select_data_keys_in_use() -> Executable:
+    """The data keys of all namespaces that seal or authenticate, as they are stored."""
+    return (
+        select(DataKey.namespace, DataKey.id, DataKey.wrapped)
+        .where(or_(is_active(), _is_audit()))
+        .order_by(DataKey.namespace, DataKey.id)
+    )
 
 
 @cache
 def select_data_keys_of_namespace() -> Executable:
-    """The data keys of a namespace that are not shredded, as they are stored; the active one comes last."""
+    """The data keys of a namespace that open values, as they are stored; the active one comes last."""
     return (
         select(DataKey.namespace, DataKey.id, DataKey.wrapped, is_active().label("is_active"))
-        .where(in_namespace(DataKey), DataKey.shredded_at.is_(None))
+        .where(in_namespace(DataKey), DataKey.shredded_at.is_(None), _is_of_values())
         .order_by(is_active(), DataKey.created_at, DataKey.id)
     )
 
@@ -116,14 +137,23 @@ def update_wrapped_data_key() -> Executable:
 def insert_data_key() -> Executable:
     """Store an active data key unless the namespace has one; waits for another that is being stored."""
     return (
-        upsert(DataKey)
-        .values(
-            namespace=parameter("namespace", Text),
-            id=parameter("data_key_id", Text),
-            wrapped=parameter("wrapped", JSONB),
-        )
-        .on_conflict_do_nothing(index_elements=["namespace"], index_where=is_active())
+        upsert(DataKey).values(_new_row()).on_conflict_do_nothing(index_elements=["namespace"], index_where=is_active())
     )
+
+
+@cache
+def insert_audit_key() -> Executable:
+    """Store a key that authenticates checkpoints unless the namespace has one; waits for another that is being stored."""
+    row = _new_row() | {"state": _AUDIT}
+    return upsert(DataKey).values(row).on_conflict_do_nothing(index_elements=["namespace"], index_where=_is_audit())
+
+
+def _new_row() -> dict[str, Any]:  # ditto
+    return {
+        "namespace": parameter("namespace", Text),
+        "id": parameter("data_key_id", Text),
+        "wrapped": parameter("wrapped", JSONB),
+    }
 
 
 @cache
@@ -142,6 +172,14 @@ def retire_used_up_data_key() -> Executable:
         .values(state=_RETIRED, retired_at=func.now())
         .where(in_namespace(DataKey), DataKey.id == found.c.id)
         .returning(DataKey.id)
+    )
+
+
+@cache
+def select_may_retire() -> Executable:
+    """Whether this role may retire data keys."""
+    return select(
+        func.has_column_privilege(parameter("table", Text), parameter("column", Text), parameter("privilege", Text))
     )
 
 
@@ -252,7 +290,7 @@ def select_namespaces() -> Executable:
 @cache
 def lock_data_keys() -> Executable:
     """Wait for every writer that seals with a data key of the namespace, and let none begin until the transaction ends."""
-    return select(DataKey.id).where(in_namespace(DataKey)).order_by(DataKey.id).with_for_update()
+    return select(DataKey.id).where(in_namespace(DataKey), _is_of_values()).order_by(DataKey.id).with_for_update()
 
 
 @cache
@@ -266,14 +304,14 @@ def shred_data_keys() -> Executable:
             retired_at=func.coalesce(DataKey.retired_at, func.now()),
             shredded_at=func.now(),
         )
-        .where(in_namespace(DataKey), DataKey.shredded_at.is_(None))
+        .where(in_namespace(DataKey), DataKey.shredded_at.is_(None), _is_of_values())
     )
 
 
 @cache
 def select_data_key_ids() -> Executable:
-    """The ids of the data keys of a namespace that are not shredded."""
-    return select(DataKey.id).where(in_namespace(DataKey), DataKey.shredded_at.is_(None))
+    """The ids of the data keys of a namespace that open values."""
+    return select(DataKey.id).where(in_namespace(DataKey), DataKey.shredded_at.is_(None), _is_of_values())
 
 
 @cache

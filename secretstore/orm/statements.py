@@ -95,6 +95,12 @@ def among_keys() -> ColumnElement[Any]:
     return func.any(parameter("keys", ARRAY(Text)))
 
 
+def has_value(table: Any) -> ColumnElement[bool]:  # a model with values
+    """Select what has not lost its value for good; takes no right to read values, because each one names its data key."""
+    condition: ColumnElement[bool] = table.data_key_id.is_not(None)
+    return condition
+
+
 def is_live() -> ColumnElement[bool]:
     """Select what readers see: neither deleted nor expired."""
     return and_(
@@ -108,7 +114,7 @@ def _is_expired() -> ColumnElement[bool]:
 
 
 def _can_be_undeleted() -> ColumnElement[bool]:
-    return and_(SecretStore.deleted_at.is_not(None), SecretStore.value.is_not(None))
+    return and_(SecretStore.deleted_at.is_not(None), has_value(SecretStore))
 
 
 def _is_shown(show: Show) -> ColumnElement[bool]:

@@ -40,7 +40,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.types import TypeEngine
 
 from secretstore.orm.models import ChangeEvent, LabelChange, NamespaceSetting, SecretStore, SecretVersion
-from secretstore.orm.statements import INFO, among_keys, constant, in_namespace, is_live, parameter, rows_of
+from secretstore.orm.statements import INFO, among_keys, constant, has_value, in_namespace, is_live, parameter, rows_of
 
 _SECRET = SecretStore.__table__.c
 _MOMENT = DateTime(timezone=True)
@@ -166,7 +166,7 @@ def lock_heads() -> Executable:
     locked = (
         select(
             *(_SECRET[name] for name in ("key", "version")),
-            SecretStore.value.is_not(None).label("has_value"),
+            has_value(SecretStore).label("has_value"),
             SecretStore.deleted_at.is_not(None).label("is_deleted"),
             is_live().label("is_live"),
             *(_SECRET[name] for name in ("expires_at", "labels")),
@@ -250,7 +250,7 @@ def destroy_versions() -> Executable:
     found = _locked(
         _select_versions(rows.c.event_id)
         .join(rows, SecretVersion.version == rows.c.version)
-        .where(SecretVersion.key == parameter("key", Text), SecretVersion.value.is_not(None))
+        .where(SecretVersion.key == parameter("key", Text), has_value(SecretVersion))
     )
     gone = (
         update(SecretVersion)
@@ -375,7 +375,7 @@ def limit_secret() -> Executable:
     return (
         update(SecretStore)
         .values(max_versions=parameter("max_versions", BigInteger))
-        .where(in_namespace(SecretStore), SecretStore.key == parameter("key", Text), SecretStore.value.is_not(None))
+        .where(in_namespace(SecretStore), SecretStore.key == parameter("key", Text), has_value(SecretStore))
         .returning(SecretStore.key)
     )
 

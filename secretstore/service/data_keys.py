@@ -117,6 +117,9 @@ class DataKeys(DataKeyFinder):
         recorded = self._keyring.seals_to_record(seals)
         if not recorded or self._repository.record_use(data_key_id, recorded) < MAX_SEALS:
             return False
+        if not self._repository.may_retire():
+            # There is room for many more, and `secretstore doctor` tells the owner in time.
+            return False
         new = self._keyring.new_data_key(self._namespace)
         if not self._repository.retire_used_up(data_key_id):
             return False

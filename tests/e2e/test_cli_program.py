@@ -26,6 +26,7 @@ COMMANDS = (
         "keys",
         "import",
         "audit",
+        "grants",
         "metrics",
     ),
 )

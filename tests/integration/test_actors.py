@@ -79,7 +79,8 @@ def test_each_change_is_recorded_once_with_who_and_whence(
     for action, (change, key, version) in CHANGES.items():
         change_once(raw, store.namespace(action), change, action)
         (event,) = [one for one in events_of(raw, action) if one["actor"] == "user:alice"]
-        assert (event["action"], event["key"], event["version"], event["outcome"]) == (action, key, version, "done")
+        assert (event["action"], event["key"], event["version"]) == (action, key, version)
+        assert event["outcome"].partition(":")[0] == "done"
         assert (event["request_id"], event["application_name"]) == ("r-1", "billing")
         assert event["database_role"] == event["database_role"].strip() != ""
         assert VALUE not in str(event)

@@ -47,6 +47,8 @@ CHANGES: Mapping[str, tuple[Callable[[SecretClient], object], str, int]] = Mappi
         "rewrap": (lambda store: store.keys.rewrap(everything=True), "", 0),
         "destroy_data_key": (_destroy_data_key, "", 0),
         "shred": (lambda store: store.keys.shred(), "", 0),
+        "grant": (lambda store: store.grants.add("pg_monitor", can=["list"]), "", 0),
+        "revoke": (lambda store: store.grants.revoke("pg_read_all_stats", everything=True), "", 0),
     }
 )
 # Changes that are recorded as one of those.

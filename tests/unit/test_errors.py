@@ -7,7 +7,14 @@ import re
 import pytest
 
 from secretstore import errors
-from secretstore.errors import SecretNotFoundError, SecretStoreError, VersionConflictError, VersionGoneError
+from secretstore.errors import (
+    GrantError,
+    RecordTamperedError,
+    SecretNotFoundError,
+    SecretStoreError,
+    VersionConflictError,
+    VersionGoneError,
+)
 
 CLASSES: list[type[SecretStoreError]] = [getattr(errors, name) for name in errors.__all__]
 WITH_PARTS: list[SecretStoreError] = [
@@ -17,12 +24,19 @@ WITH_PARTS: list[SecretStoreError] = [
     VersionConflictError("prod", "a.b", 4, 0),
     VersionGoneError("prod", "a.b", 3),
 ]
-WITH_MESSAGE = [kind("what happened") for kind in CLASSES if kind not in {type(error) for error in WITH_PARTS}]
+OF_RECORDS: list[SecretStoreError] = [
+    RecordTamperedError("prod", "change", "edited", seq=3),
+    RecordTamperedError("prod", "access", "cut", checkpoint=2),
+    RecordTamperedError("prod", "change", "key gone"),
+]
+WITH_MESSAGE = [
+    kind("what happened") for kind in CLASSES if kind not in {type(error) for error in WITH_PARTS + OF_RECORDS}
+]
 
 
 def test_every_error_comes_from_one_root() -> None:
     """Whoever catches `SecretStoreError` catches all errors of the library, and no other class hides behind it."""
-    assert {kind.__base__ for kind in CLASSES} == {SecretStoreError, SecretNotFoundError, Exception}
+    assert {kind.__base__ for kind in CLASSES} == {SecretStoreError, SecretNotFoundError, GrantError, Exception}
     assert [kind for kind in CLASSES if kind.__base__ is Exception] == [SecretStoreError]
 
 
@@ -49,7 +63,7 @@ def test_every_error_says_what_it_is(kind: type[SecretStoreError]) -> None:
     assert [other for other in CLASSES if other.__doc__ == kind.__doc__] == [kind]
 
 
-@pytest.mark.parametrize("error", WITH_PARTS + WITH_MESSAGE, ids=repr)
+@pytest.mark.parametrize("error", WITH_PARTS + OF_RECORDS + WITH_MESSAGE, ids=repr)
 def test_an_error_survives_pickling(error: SecretStoreError) -> None:
     """An error crosses to another process with class, text and parts intact."""
     copy = pickle.loads(pickle.dumps(error))

@@ -15,6 +15,8 @@ from secretstore import (
     SecretClient,
     SecretService,
 )
+from secretstore.client.audit import AsyncAudit, Audit
+from secretstore.client.grants import AsyncGrants, Grants
 from secretstore.client.keys import AsyncKeys, Keys
 
 # As the contract's table gives them.
@@ -151,9 +153,12 @@ def test_nothing_commits_on_request(face: type) -> None:
     assert [name for name, method in methods(face).items() if "commit" in str(inspect.signature(method))] == []
 
 
-def test_the_keys_of_both_clients_have_the_same_methods() -> None:
-    """`client.keys` has the same methods with the same parameters and answers, awaited or not."""
-    blocking, awaited = methods(Keys), methods(AsyncKeys)
+@pytest.mark.parametrize(
+    ("of_client", "of_async_client"), [(Keys, AsyncKeys), (Audit, AsyncAudit), (Grants, AsyncGrants)]
+)
+def test_the_parts_of_both_clients_have_the_same_methods(of_client: type, of_async_client: type) -> None:
+    """`client.keys`, `client.audit` and `client.grants` have the same methods with the same parameters and answers, awaited or not."""
+    blocking, awaited = methods(of_client), methods(of_async_client)
 
     assert blocking.keys() == awaited.keys()
     assert [name for name in blocking if inspect.signature(blocking[name]) != inspect.signature(awaited[name])] == []

@@ -1,0 +1,81 @@
+"""The record of what was done to secrets, as `client.audit`; each step is a transaction of its own."""
+
+from secretstore.client.keys import AsyncDriver, Driver
+from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.acting import ANYBODY, Actors
+from secretstore.domain.names import Namespace
+from secretstore.domain.sealing import RECORDS, AuditHead, RecordName, Sealing, Verification
+from secretstore.service import sealing, verifying
+from secretstore.service.flows import OnProgress, unseen
+from secretstore.service.verifying import Asked
+
+
+class Audit:
+    """The record of a namespace, as `client.audit`: that of changes and that of accesses.
+
+    `on_progress` is called with how much is done, and how much there is to do.
+    """
+
+    def __init__(self, keyring: KeyRing, namespace: Namespace, drive: Driver, *, actors: Actors = ANYBODY) -> None:
+        self.namespace = namespace
+        self._keyring = keyring
+        self._drive = drive
+        self._actors = actors
+
+    def seal(self, *, on_progress: OnProgress = unseen) -> Sealing:
+        """Seal every event that is committed by now and not yet sealed; nobody who writes waits for it.
+
+        It may be broken off, begun again, and run in many processes at once.  Raises `RecordTamperedError` where the last
+        checkpoint, or the row of events after it, does not hold.
+        """
+        return self._drive(sealing.seal(self._keyring, self.namespace, on_progress))
+
+    def verify(
+        self,
+        *,
+        record: RecordName | None = None,
+        first: int | None = None,
+        against: AuditHead | None = None,
+        on_progress: OnProgress = unseen,
+    ) -> tuple[Verification, ...]:
+        """Return what was found to be as it was sealed; raises `RecordTamperedError` with the first thing that is not.
+
+        Of both records or of one, whose checkpoints are verified from the `first` on.  Whether the end was cut off, or the
+        whole of it made anew, only an earlier head shows, which is given as `against`.  Memory holds a page of events.
+        """
+        asked = Asked(self.namespace, RECORDS if record is None else (record,), first, against)
+        return self._drive(verifying.verify(self._keyring, asked, on_progress))
+
+    def head(self) -> AuditHead:
+        """Return how far the records are sealed, to be kept in a place that nobody who may change them controls."""
+        return self._drive(sealing.read_head(self.namespace))
+
+
+class AsyncAudit:
+    """As `Audit`, awaited; what takes the processor for long runs in a thread."""
+
+    def __init__(self, keyring: KeyRing, namespace: Namespace, drive: AsyncDriver, *, actors: Actors = ANYBODY) -> None:
+        self.namespace = namespace
+        self._keyring = keyring
+        self._drive = drive
+        self._actors = actors
+
+    async def seal(self, *, on_progress: OnProgress = unseen) -> Sealing:
+        """See `Audit.seal`."""
+        return await self._drive(sealing.seal(self._keyring, self.namespace, on_progress))
+
+    async def verify(
+        self,
+        *,
+        record: RecordName | None = None,
+        first: int | None = None,
+        against: AuditHead | None = None,
+        on_progress: OnProgress = unseen,
+    ) -> tuple[Verification, ...]:
+        """See `Audit.verify`."""
+        asked = Asked(self.namespace, RECORDS if record is None else (record,), first, against)
+        return await self._drive(verifying.verify(self._keyring, asked, on_progress))
+
+    async def head(self) -> AuditHead:
+        """See `Audit.head`."""
+        return await self._drive(sealing.read_head(self.namespace))
