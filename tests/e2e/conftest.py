@@ -43,7 +43,7 @@ class CommandLine:
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
         """Run a command with pipes, in a fork of a process that has loaded the program."""
-        done = self.preloaded.run(arguments, self.environment, stdin)
+        done = self.preloaded.run(arguments, self.environment, stdin=stdin, timeout=DEADLINE_SECONDS)
         return Result(done.code, done.out.decode(), done.err.decode())
 
     def afresh(self, *arguments: str, stdin: bytes = b"") -> Result:
@@ -107,7 +107,7 @@ def short_path() -> Iterator[Path]:
 def preloaded() -> Iterator[PreloadedProgram]:
     """The program as it is loaded once for a whole run."""
     kept = {name: text for name, text in os.environ.items() if name == "PATH" or name.startswith("COVERAGE")}
-    program = PreloadedProgram({**kept, "LANG": "C.UTF-8"}, timeout=DEADLINE_SECONDS)
+    program = PreloadedProgram({**kept, "LANG": "C.UTF-8"})
     yield program
     program.end()
 

@@ -35,7 +35,7 @@ CALLS = (
     *("set k -", "patch k -", "get k", "list", "describe k", "label k", "delete k", "undelete gone"),
     *("history k", "diff k 1 2", "rollback k 1", "destroy k 1 --yes", "purge k --yes", "max-versions 5"),
     *("export", "copy --dry-run", "restore --at 2100-01-01T00:00Z --dry-run", "watch --once", "gc --dry-run"),
-    *("doctor", "db upgrade", "keys list", "import - --format json", "audit list", "metrics"),
+    *("doctor", "db upgrade", "keys list", "import - --format json", "audit list", "grants list", "metrics"),
 )
 WITH_A_SERVER = {"demo", "embedded"}
 

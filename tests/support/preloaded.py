@@ -29,7 +29,8 @@ from threading import Lock
 ROOT = Path(__file__).parents[2]
 PROGRAM = "secretstore"
 READ_AT_THE_START = ("COVERAGE", "LANG", "LC_", "PSYCOPG_", "PYTHON", "TERMINAL_WIDTH", "TYPER_")
-# The last ones are loaded late, by some commands or by what they use.
+LOADING_SECONDS = 60
+# Most are loaded late, by some commands or by what they use.
 LOADED = (
     "secretstore.cli.app",
     *(f"secretstore.keyrings.{name}" for name in ("aws", "vault")),
@@ -62,13 +63,14 @@ class Ended:
 class PreloadedProgram:
     """Runs commands in forks of one process, which is started for the first of them; one at a time."""
 
-    def __init__(self, environment: Mapping[str, str], *, timeout: float) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = dict(environment)
-        self._timeout = timeout
         self._lock = Lock()
         self._waiting: tuple[subprocess.Popen[bytes], socket.socket] | None = None
 
-    def run(self, arguments: tuple[str, ...], environment: Mapping[str, str], stdin: bytes) -> Ended:
+    def run(
+        self, arguments: tuple[str, ...], environment: Mapping[str, str], *, stdin: bytes = b"", timeout: float
+    ) -> Ended:
         """Run a command with pipes, and wait for its end."""
         if _early(environment) != _early(self.environment):
             raise ValueError(f"Python reads at its start {', '.join(READ_AT_THE_START)}: run the command afresh")
@@ -77,7 +79,7 @@ class PreloadedProgram:
         with self._lock, ThreadPoolExecutor(3) as pool:
             feeding = pool.submit(_feed, our_in, stdin)
             out, err = pool.submit(_drain, our_out), pool.submit(_drain, our_err)
-            code = self._ask(request, [given_in, given_out, given_err])
+            code = self._ask(request, [given_in, given_out, given_err], timeout)
             feeding.result()
             return Ended(code, out.result(), err.result())
 
@@ -89,11 +91,12 @@ class PreloadedProgram:
             channel.close()
             process.communicate()
 
-    def _ask(self, request: Mapping[str, object], streams: list[int]) -> int:
+    def _ask(self, request: Mapping[str, object], streams: list[int], timeout: float) -> int:
         """Have a command run on its streams, which are closed here, and return its exit code."""
         try:
-            channel = self._channel()
             try:
+                channel = self._channel()
+                channel.settimeout(timeout)
                 socket.send_fds(channel, [b"\n"], streams)
             finally:
                 for stream in streams:
@@ -120,9 +123,11 @@ class PreloadedProgram:
     def _channel(self) -> socket.socket:
         if not self._waiting:
             ours, theirs = socket.socketpair()
-            ours.settimeout(self._timeout)
+            ours.settimeout(LOADING_SECONDS)
             with theirs:
                 self._waiting = self._start(theirs.fileno()), ours
+            if not ours.recv(1):
+                raise RuntimeError("the program cannot be loaded")
         return self._waiting[1]
 
     def _start(self, channel: int) -> "subprocess.Popen[bytes]":
@@ -189,6 +194,8 @@ def wait_for_command(channel: int) -> Command | None:
     # What is there for good is not looked at by each child's collector, which would copy it.
     gc.freeze()
     with socket.socket(fileno=channel) as asked:
+        # No command has to be quick because the program is not there yet.
+        asked.sendall(b"\n")
         return serve(asked)
 
 
