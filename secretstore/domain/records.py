@@ -99,12 +99,13 @@ class Collection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A committed change of a secret, or of the data keys of its namespace.
+    """A committed change of a secret, of the data keys of its namespace, or of rights to it.
 
     `seq` counts the changes of a namespace; of one key a later change has a higher one.  `action` is one of `ACTIONS`;
-    `version` is the version that was written or destroyed, or else the last one.  A change of data keys has an empty key
-    and version 0.  `database_role` has logged in, and `application_name` is what its connection calls itself; both are
-    None of changes that were made before they were recorded.
+    `version` is the version that was written or destroyed, or else the last one.  A change of data keys or of rights has an
+    empty key and version 0; the outcome of the latter names the role, and what it was given or lost.  `database_role` has
+    logged in, and `application_name` is what its connection calls itself; both are None of changes that were made before
+    they were recorded.
     """
 
     __module__ = "secretstore"

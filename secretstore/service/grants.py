@@ -10,7 +10,7 @@ from itertools import chain
 from sqlalchemy.orm import Session
 
 from secretstore.domain.acting import Acting
-from secretstore.domain.grants import ABILITIES, EVERYBODY, Explanation, Grant, parse_abilities
+from secretstore.domain.grants import ABILITIES, EVERYBODY, Explanation, Grant, parse_abilities, parse_role
 from secretstore.domain.names import Key, Namespace, parse_prefix
 from secretstore.errors import ConfigurationError, GrantError
 from secretstore.orm import grant_statements as statements
@@ -24,7 +24,7 @@ from secretstore.service.granting import find_role, grants_of, place_of, plan_to
 
 def new_grant(namespace: Namespace, role: str, prefix: str, can: Iterable[str]) -> Grant:
     """Return a grant that breaks no rule by itself."""
-    if role == EVERYBODY:
+    if parse_role(role) == EVERYBODY:
         raise GrantError("a right of PUBLIC is one of every role that may log in; make a role for it")
     grant = Grant(role=role, namespace=namespace, prefix=parse_prefix(prefix), can=parse_abilities(can))
     if "seal" in grant.can and grant.prefix:
@@ -52,12 +52,12 @@ def revoke(namespace: Namespace, role: str, prefix: str, by: Acting, *, everythi
     """Take rights away; returns the grants that are gone."""
     if everything and prefix:
         raise ConfigurationError("give either a prefix or everything, not both")
-    parsed = parse_prefix(prefix)
+    named, parsed = parse_role(role), parse_prefix(prefix)
 
     def change(session: Session) -> list[Grant]:
         repository = GrantRepository(session)
         repository.lock()
-        plan = plan_to_revoke(repository, role, None if everything else (namespace, parsed))
+        plan = plan_to_revoke(repository, named, None if everything else (namespace, parsed))
         repository.run(plan.statements)
         for place, told in _records(plan.grants, namespace):
             EventRepository(session, place).record("revoke", by, outcome=told)
@@ -69,14 +69,15 @@ def revoke(namespace: Namespace, role: str, prefix: str, by: Acting, *, everythi
 
 def list_grants(role: str | None) -> Flow[list[Grant]]:
     """Return the grants of a role or of all, in the order of roles, namespaces and prefixes."""
+    wanted = None if role is None else parse_role(role)
 
     def find(session: Session) -> list[Grant]:
         repository = GrantRepository(session)
-        if role is not None and role != EVERYBODY:
-            find_role(repository, role)
+        if wanted is not None and wanted != EVERYBODY:
+            find_role(repository, wanted)
         catalog = repository.read()
         found = (with_problem(catalog, grant) for grant in grants_of(catalog.policies))
-        return [one for one in chain(found, made_by_hand(catalog)) if role in {None, one.role}]
+        return [one for one in chain(found, made_by_hand(catalog)) if wanted in {None, one.role}]
 
     grants: list[Grant] = yield InTransaction(find)
     return sorted(grants, key=lambda one: (one.role, one.namespace or "", one.prefix))
