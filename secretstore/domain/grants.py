@@ -52,6 +52,11 @@ class Explanation:
     reason: str
 
 
+def parse_role(name: str) -> str:
+    """Return the name of a role, under which PostgreSQL lists it."""
+    return EVERYBODY if name == "PUBLIC" else name
+
+
 def parse_abilities(names: Iterable[str]) -> tuple[str, ...]:
     """Return abilities in their order, each once, or raise `ConfigurationError`."""
     given = {names} if isinstance(names, str) else set(names)

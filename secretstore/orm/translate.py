@@ -38,7 +38,10 @@ _BY_STATE: dict[str, tuple[type[SecretStoreError], str]] = {
     "40P01": (StoreUnavailableError, f"PostgreSQL broke up a deadlock; {_TRY_AGAIN}"),
     "42501": (
         PermissionDeniedError,
-        "the database role may not do this; grant it USAGE on schema secretstore, and the tables",
+        (
+            "the database role may not do this; grant it USAGE on schema secretstore, and the tables; what grants let it do "
+            "says `secretstore grants explain`, and keys, limits of a namespace and upgrades are the owner's"
+        ),
     ),
     "42703": (SchemaOutOfDateError, f"a column of the secret store is missing; {_UPGRADE}"),
     "42P05": (StoreUnavailableError, f"a prepared statement is there already, of someone else; {_TRY_AGAIN}"),

@@ -122,7 +122,7 @@ def _privileges_to(ability: str) -> Privileges:
 
 
 def describe_own(session: Session) -> str:
-    """Return what row-level security is to the role that has logged in; raises where it holds on some tables only."""
+    """Return what row-level security is to the role that has logged in; raises where grants are not what they say."""
     repository = GrantRepository(session)
     catalog = repository.read()
     open_tables = [table.name for table in guarded(catalog) if not table.is_guarded]
@@ -130,8 +130,15 @@ def describe_own(session: Session) -> str:
         return "row-level security is off: whoever has privileges on the tables sees all rows"
     if open_tables:
         raise GrantError(f"row-level security is off for {', '.join(open_tables)}; add one of the grants again")
+    _check_grants(catalog)
     role = repository.find_own_role()
     why = why_free(catalog, role)
     return (
         f"danger: role {role.name!r} {why}, and no grant limits it" if why else f"policies hold for role {role.name!r}"
     )
+
+
+def _check_grants(catalog: Catalog) -> None:
+    for grant in (with_problem(catalog, grant) for grant in grants_of(catalog.policies)):
+        if grant.problem is not None:
+            raise GrantError(f"role {grant.role!r}, {place_of(grant)}: {grant.problem}")

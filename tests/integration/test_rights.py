@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore import (
@@ -28,9 +29,10 @@ from secretstore.domain.names import Namespace
 from secretstore.orm.engines import make_async_engine
 from secretstore.orm.event_repository import EventRepository
 from secretstore.service.data_keys import MAX_SEALS
+from secretstore.service.explaining import describe_own
 from tests.support.roles import Roles, open_roles
 from tests.support.server import Server
-from tests.support.threads import run_together
+from tests.support.threads import DEADLINE_SECONDS, in_thread, run_together, wait_until_blocked
 
 Call = Callable[[SecretClient, str], object]
 
@@ -69,6 +71,8 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "destroy": (lambda store, at: store.destroy_versions(f"{at}a", [1]) or 1 / 0, {"delete"}),
     "purge": (lambda store, at: store.purge_secret(f"{at}c") or 1 / 0, {"delete"}),
     "number": (lambda store, _: store.last_change_number(), {"seal"}),
+    "seal": (lambda store, _: store.audit.seal(), {"seal"}),
+    "verify": (lambda store, _: store.audit.verify(), {"seal"}),
     "limit all": (lambda store, _: store.set_max_versions(9), {"owner"}),
     "rotate": (lambda store, _: store.keys.rotate(), {"owner"}),
     "shred": (lambda store, _: store.keys.shred(), {"owner"}),
@@ -198,6 +202,20 @@ def test_any_name_may_be_granted(store: SecretClient, roles: Roles, name: str) -
     assert there.grants.revoke(role, prefix=name)[0].prefix == name
 
 
+def test_a_backslash_is_one_whatever_the_session_takes_it_for(
+    store: SecretClient, roles: Roles, raw: psycopg.Connection
+) -> None:
+    """Where PostgreSQL is told to take backslashes for escapes, a prefix still means itself."""
+    raw.execute(f"ALTER DATABASE {roles.database} SET standard_conforming_strings = off".encode())
+    role = roles.make()
+    store.set_secrets({"a\\b/1": 1, "ab/1": 2})
+
+    store.grants.add(role, prefix="a\\", can=["read"])
+
+    assert roles.client(role).list_secret_keys() == ["a\\b/1"]
+    assert [(one.prefix, one.problem) for one in store.grants.list()] == [("a\\", None)]
+
+
 def test_what_is_added_goes_without_a_trace(store: SecretClient, roles: Roles) -> None:
     """Taking a grant away leaves the rights that there were, whatever the grant was; policies stay switched on."""
     kept, role = roles.make("kept"), roles.make()
@@ -274,11 +292,15 @@ def test_the_first_grant_is_no_outage(store: SecretClient, roles: Roles) -> None
     assert {one.role: one.can for one in store.grants.list()} == {role: ("read",), before: ("everything",)}
     assert {one.is_allowed for one in store.grants.explain(before, "a/1") if one.ability in {"read", "write"}} == {True}
 
-    # Narrowing it takes both steps, in either order.
     store.grants.add(before, prefix="a/", can=["read"])
-    store.grants.revoke(before, everything=True)
+    assert roles.client(before).set_secret("a/1", 3).version == 3
+    store.grants.add(before, prefix="c/", can=["read"], narrow=True)
+    assert [(one.prefix, one.can) for one in store.grants.list(before)] == [("a/", ("read",)), ("c/", ("read",))]
+    assert roles.client(before).list_secret_keys() == ["a/1"]
+    assert "revoke" in {change.action for change in store.list_changes(with_data_keys=True)}
     with pytest.raises(PermissionDeniedError):
-        roles.client(before).set_secret("a/1", 3)
+        roles.client(before).set_secret("a/1", 4)
+    store.grants.revoke(before, everything=True)
     assert store.grants.list(before) == []
     assert not any(before in line for line in roles.rights())
 
@@ -306,19 +328,56 @@ def test_a_right_of_everybody_goes_on_and_can_be_ended(store: SecretClient, role
 
     assert [one.role for one in store.grants.add(role, prefix="a/", can=["read"])] == [role, "public"]
     assert roles.client(role).list_secret_keys() == ["b/1"]
-    store.grants.revoke("public", everything=True)
+    store.grants.revoke("PUBLIC", everything=True)
     assert roles.client(role).list_secret_keys() == []
+    assert store.grants.list("PUBLIC") == []
     with pytest.raises(GrantError, match="PUBLIC"):
-        store.grants.add("public", can=["read"])
+        store.grants.add("PUBLIC", can=["read"])
 
 
 def test_many_may_give_rights_at_once(store: SecretClient, roles: Roles) -> None:
     """Grants that are made at the same moment, the first among them, wait for each other, and all are there."""
-    names = [roles.make(f"role{n}") for n in range(4)]
-    run_together(*(partial(store.grants.add, role, prefix="a/", can=["read", "write"]) for role in names))
+    names = [roles.make(f"role{n}") for n in range(3)]
+    run_together(*(partial(store.grants.add, role, prefix="a/", can=["read", "write"]) for role in names * 2))
 
     assert sorted(one.role for one in store.grants.list()) == sorted(names)
     assert {one.problem for one in store.grants.list()} == {None}
+
+
+def test_a_grant_waits_for_whoever_reads(
+    store: SecretClient, engine: Engine, roles: Roles, raw: psycopg.Connection
+) -> None:
+    """An open transaction that has read a table holds a grant up, and neither is broken off."""
+    role = roles.make()
+    store.set_secret("a", 1)
+    with Session(engine) as session:
+        assert store.bind(session).get_secret("a") == 1
+        with in_thread(lambda: store.grants.add(role, can=["read"])) as adding:
+            wait_until_blocked(raw)
+            assert store.bind(session).get_secret("a") == 1
+            session.commit()
+            assert adding.result(DEADLINE_SECONDS)[0].role == role
+
+
+def test_doctor_looks_at_rights(store: SecretClient, roles: Roles, raw: psycopg.Connection) -> None:
+    """It says whether policies hold for the role that has logged in, and fails where they are not what grants say."""
+    role = roles.make()
+
+    def found(name: str | None) -> str:
+        with Session(store.engine if name is None else roles.engine(name)) as session:
+            return describe_own(session)
+
+    assert found(None).startswith("row-level security is off")
+    store.grants.add(role, can=["read"])
+    assert found(None).startswith("danger: role")
+    assert found(role) == f"policies hold for role {role!r}"
+    raw.execute("ALTER TABLE secretstore.label_change DISABLE ROW LEVEL SECURITY")
+    with pytest.raises(GrantError, match="off for label_change"):
+        found(None)
+    store.grants.add(role, can=["read"])
+    roles.execute("GRANT DELETE ON secretstore.secret_store TO {}", role)
+    with pytest.raises(GrantError, match="privileges of the role are not those"):
+        found(role)
 
 
 def test_what_was_changed_by_hand_is_told_and_mended(store: SecretClient, roles: Roles) -> None:
@@ -337,6 +396,8 @@ def test_what_was_changed_by_hand_is_told_and_mended(store: SecretClient, roles:
         lambda: roles.execute("ALTER POLICY {} ON secretstore.secret_store USING (true)", policy("r")),
         lambda: roles.execute("DROP POLICY {} ON secretstore.secret_store", policy("a")),
         lambda: roles.execute("ALTER POLICY {} ON secretstore.secret_store TO {}, pg_monitor", policy("w"), role),
+        lambda: roles.execute("COMMENT ON POLICY {} ON secretstore.secret_store IS NULL", policy("w")),
+        lambda: roles.execute("ALTER POLICY {} ON secretstore.secret_store TO pg_monitor, {}", policy("a"), role),
         lambda: roles.execute("GRANT DELETE ON secretstore.secret_store TO {}", role),
         lambda: roles.execute("REVOKE USAGE ON SCHEMA secretstore FROM {}", role),
     ]

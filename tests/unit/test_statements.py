@@ -28,6 +28,7 @@ DIALECT = make_engine("postgresql://").dialect
 
 # About the keys of all namespaces on purpose.
 OF_ALL_NAMESPACES = {
+    "select_age_of_last_checkpoint",
     "select_data_keys_in_use",
     "select_data_keys_to_rewrap",
     "select_infos of all",
@@ -37,6 +38,7 @@ OF_ALL_NAMESPACES = {
 }
 # About no rows at all.
 OF_NO_TABLE = {
+    "select_can_record",
     "select_is_standby",
     "select_may_retire",
     "limit_waiting",
