@@ -49,6 +49,9 @@ TESTS_OF_WHEEL = (
     ),
 )
 
+# What never goes through the pooler: servers that the tests start themselves, and how the tests start commands.
+TESTS_PAST_POOLER = tuple(f"tests/e2e/test_{name}.py" for name in ("cli_embedded", "demo", "preloaded"))
+
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "types", "tests"]
 # Where uv is there, installing takes seconds instead of a minute for each session.
@@ -146,7 +149,7 @@ def pooler(session: nox.Session) -> None:
     """Run the tests of the client and the command line through a real PgBouncer in transaction mode."""
     session.install("-e", ".[all]", *group("test"))
     session.env["SECRETSTORE_TEST_POOLER"] = "pgbouncer"
-    run_tests(session, "tests/e2e")
+    run_tests(session, "tests/e2e", *(f"--ignore={path}" for path in TESTS_PAST_POOLER))
 
 
 @nox.session

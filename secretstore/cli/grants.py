@@ -18,6 +18,9 @@ Prefix = Annotated[
     str, typer.Option(metavar="PREFIX", help="Only keys that begin so; else the namespace.", show_default=False)
 ]
 Can = Annotated[str, typer.Option(metavar="WORDS", help=f"Some of {','.join(ABILITIES)}.", show_default=False)]
+Narrow = Annotated[
+    bool, typer.Option("--narrow", help="Take everything else from a role that had rights before all grants.")
+]
 
 
 @group.command()
@@ -26,16 +29,17 @@ def add(
     *,
     can: Can,
     prefix: Prefix = "",
+    narrow: Narrow = False,
     namespace: NamespaceName = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Let a role do something with secrets; what it could do with that prefix before is replaced.
 
     The first grant lets row-level security hold on the tables.  Roles that have rights by then go on as before, until
-    `grants revoke ROLE --everything`.  It takes the owner of the tables.
+    `grants add ROLE --narrow` or `grants revoke ROLE --everything`.  It takes the owner of the tables.
     """
     with opened_store(database_url, namespace) as store:
-        added, *opened = store.grants.add(role, prefix=prefix, can=_words(can))
+        added, *opened = store.grants.add(role, prefix=prefix, can=_words(can), narrow=narrow)
     output.say(f"role {added.role} may {_listed(added)} {_place(added)}")
     for one in opened:
         output.warn(
@@ -100,12 +104,13 @@ def sql(
     *,
     can: Can,
     prefix: Prefix = "",
+    narrow: Narrow = False,
     namespace: NamespaceName = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Print the statements that `add` would run, for someone else to run; changes nothing."""
     with opened_store(database_url, namespace) as store:
-        script = store.grants.sql(role, prefix=prefix, can=_words(can))
+        script = store.grants.sql(role, prefix=prefix, can=_words(can), narrow=narrow)
     output.show_exactly(script)
 
 

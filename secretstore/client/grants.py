@@ -21,14 +21,15 @@ class Grants:
         self._drive = drive
         self._actors = actors
 
-    def add(self, role: str, *, prefix: str = "", can: Iterable[str]) -> builtins.list[Grant]:
+    def add(self, role: str, *, prefix: str = "", can: Iterable[str], narrow: bool = False) -> builtins.list[Grant]:
         """Let a role do what `can` names with the secrets whose keys begin with a prefix.
 
         What the role could do there before is replaced.  Returns the grant; the first one of all lets policies hold on the
-        tables, and then those grants come after it that let other roles go on as before.
+        tables, and then those grants come after it that let other roles go on as before, with `everything`.  To `narrow` a
+        role takes that from it at the same moment.
         """
         grant = grants.new_grant(self.namespace, role, prefix, can)
-        return self._drive(grants.add(grant, self._actors.acting()))
+        return self._drive(grants.add(grant, self._actors.acting(), narrow=narrow))
 
     def revoke(self, role: str, *, prefix: str = "", everything: bool = False) -> builtins.list[Grant]:
         """Take from a role what it may do with that prefix; or `everything`, in all namespaces; return what is gone."""
@@ -43,9 +44,9 @@ class Grants:
         """Return for each ability whether a role may do it with a key, and by what."""
         return self._drive(grants.explain(self.namespace, role, parse_key(key)))
 
-    def sql(self, role: str, *, prefix: str = "", can: Iterable[str]) -> str:
+    def sql(self, role: str, *, prefix: str = "", can: Iterable[str], narrow: bool = False) -> str:
         """Return the statements that `add` would run, for someone else to run."""
-        return self._drive(grants.print_sql(grants.new_grant(self.namespace, role, prefix, can)))
+        return self._drive(grants.print_sql(grants.new_grant(self.namespace, role, prefix, can), narrow=narrow))
 
 
 class AsyncGrants:
@@ -56,10 +57,12 @@ class AsyncGrants:
         self._drive = drive
         self._actors = actors
 
-    async def add(self, role: str, *, prefix: str = "", can: Iterable[str]) -> builtins.list[Grant]:
+    async def add(
+        self, role: str, *, prefix: str = "", can: Iterable[str], narrow: bool = False
+    ) -> builtins.list[Grant]:
         """See `Grants.add`."""
         grant = grants.new_grant(self.namespace, role, prefix, can)
-        return await self._drive(grants.add(grant, self._actors.acting()))
+        return await self._drive(grants.add(grant, self._actors.acting(), narrow=narrow))
 
     async def revoke(self, role: str, *, prefix: str = "", everything: bool = False) -> builtins.list[Grant]:
         """See `Grants.revoke`."""
@@ -74,6 +77,6 @@ class AsyncGrants:
         """See `Grants.explain`."""
         return await self._drive(grants.explain(self.namespace, role, parse_key(key)))
 
-    async def sql(self, role: str, *, prefix: str = "", can: Iterable[str]) -> str:
+    async def sql(self, role: str, *, prefix: str = "", can: Iterable[str], narrow: bool = False) -> str:
         """See `Grants.sql`."""
-        return await self._drive(grants.print_sql(grants.new_grant(self.namespace, role, prefix, can)))
+        return await self._drive(grants.print_sql(grants.new_grant(self.namespace, role, prefix, can), narrow=narrow))

@@ -146,14 +146,15 @@ def _found(row: Any) -> FoundPolicy:  # a row of any statement
 
 
 def _grant_of(comment: str | None, roles: Sequence[str]) -> Grant | None:
-    """Return the grant that a comment tells of; the role is the one that the policy is for, which may have another name by now."""
+    """Return the grant that a comment tells of; where its role is none of the policy's, it has another name by now."""
     try:
         told = json.loads(comment or "")
         can = tuple(map(str, told["can"]))
+        role = told["role"] if told["role"] in roles else roles[0]
         place = (None, "") if can == (EVERYTHING,) else (str(told["namespace"]), str(told["prefix"]))
     except (ValueError, KeyError, TypeError):
         return None
-    return Grant(role=roles[0], namespace=place[0], prefix=place[1], can=can)
+    return Grant(role=role, namespace=place[0], prefix=place[1], can=can)
 
 
 def _by_role(rows: Iterable[Any]) -> dict[str, dict[tuple[str, str], frozenset[str] | None]]:

@@ -12,26 +12,28 @@ from secretstore.orm.rights import VERSION_TABLE, Policy, Privileges, leaks, pol
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be run, and the grants that come or go by it; the one that was asked for is the first."""
+    """What is to be run, and the grants that come and go by it; the one that was asked for is the first."""
 
     statements: tuple[str, ...]
-    grants: tuple[Grant, ...]
+    added: tuple[Grant, ...] = ()
+    gone: tuple[Grant, ...] = ()
 
 
-def plan_to_add(repository: GrantRepository, grant: Grant, *, is_run_here: bool) -> Plan:
-    """Return what gives a role rights; what it could there before is replaced."""
+def plan_to_add(repository: GrantRepository, grant: Grant, *, narrow: bool, is_run_here: bool) -> Plan:
+    """Return what gives a role rights; what it could there before is replaced, and everything too where it is narrowed."""
     role = find_role(repository, grant.role)
     catalog = repository.read()
     if is_run_here:
         _check_ours(catalog)
     _check_bound(catalog, role)
-    others = [one for one in grants_of_role(catalog, role.name) if not is_same_place(one, grant)]
-    wanted = [*others, grant]
+    before = grants_of_role(catalog, role.name)
+    gone = [one for one in before if narrow and one.is_everything]
+    wanted = [*(one for one in before if one not in gone and not is_same_place(one, grant)), grant]
     if not any(one.is_everything for one in wanted):
         _check_tight(wanted)
     opened = _to_open(catalog, role.name)
     changes = [*_guard(catalog, opened), *_changed_policies(catalog, role.name, wanted)]
-    return Plan((*changes, *_changed_privileges(catalog, role.name, wanted)), (grant, *opened))
+    return Plan((*changes, *_changed_privileges(catalog, role.name, wanted)), (grant, *opened), tuple(gone))
 
 
 def plan_to_revoke(repository: GrantRepository, role: str, place: tuple[str, str] | None) -> Plan:
@@ -51,7 +53,7 @@ def plan_to_revoke(repository: GrantRepository, role: str, place: tuple[str, str
     left = [one for one in grants if one not in gone]
     changes = (*_changed_policies(catalog, role, left), *_changed_privileges(catalog, role, left))
     # Privileges that came from elsewhere go, too.
-    return Plan(changes, tuple(gone or [_everything(role)]))
+    return Plan(changes, gone=tuple(gone or [_everything(role)]))
 
 
 def find_role(repository: GrantRepository, name: str) -> RoleState:
@@ -163,7 +165,8 @@ def _changed_policies(catalog: Catalog, role: str, wanted: Iterable[Grant]) -> I
     found = {
         (one.policy.table, one.policy.name): one
         for one in catalog.policies
-        if one.grant is not None and one.grant.role == role and not (keeps_everything and one.grant.is_everything)
+        if (one.policy.table, one.policy.name) in should
+        or (one.grant is not None and one.grant.role == role and not (keeps_everything and one.grant.is_everything))
     }
     for place, one in found.items():
         if place not in should or not is_as(one, should[place]):

@@ -19,7 +19,7 @@ from secretstore.orm.grant_repository import LOCK, GrantRepository
 from secretstore.orm.rights import literal
 from secretstore.service.explaining import Question, made_by_hand, with_problem
 from secretstore.service.flows import Flow, InTransaction
-from secretstore.service.granting import find_role, grants_of, place_of, plan_to_add, plan_to_revoke, words_of
+from secretstore.service.granting import Plan, find_role, grants_of, place_of, plan_to_add, plan_to_revoke, words_of
 
 
 def new_grant(namespace: Namespace, role: str, prefix: str, can: Iterable[str]) -> Grant:
@@ -32,17 +32,16 @@ def new_grant(namespace: Namespace, role: str, prefix: str, can: Iterable[str]) 
     return grant
 
 
-def add(grant: Grant, by: Acting) -> Flow[list[Grant]]:
+def add(grant: Grant, by: Acting, *, narrow: bool) -> Flow[list[Grant]]:
     """Give a role rights; returns the grant, and those that let other roles go on as before."""
 
     def change(session: Session) -> list[Grant]:
         repository = GrantRepository(session)
         repository.lock()
-        plan = plan_to_add(repository, grant, is_run_here=True)
+        plan = plan_to_add(repository, grant, narrow=narrow, is_run_here=True)
         repository.run(plan.statements)
-        for place, told in _records(plan.grants, grant.namespace):
-            EventRepository(session, place).record("grant", by, outcome=told)
-        return list(plan.grants)
+        _record(session, plan, grant.namespace, by)
+        return list(plan.added)
 
     added: list[Grant] = yield InTransaction(change)
     return added
@@ -59,9 +58,8 @@ def revoke(namespace: Namespace, role: str, prefix: str, by: Acting, *, everythi
         repository.lock()
         plan = plan_to_revoke(repository, named, None if everything else (namespace, parsed))
         repository.run(plan.statements)
-        for place, told in _records(plan.grants, namespace):
-            EventRepository(session, place).record("revoke", by, outcome=told)
-        return list(plan.grants)
+        _record(session, plan, namespace, by)
+        return list(plan.gone)
 
     gone: list[Grant] = yield InTransaction(change)
     return gone
@@ -83,12 +81,12 @@ def list_grants(role: str | None) -> Flow[list[Grant]]:
     return sorted(grants, key=lambda one: (one.role, one.namespace or "", one.prefix))
 
 
-def print_sql(grant: Grant) -> Flow[str]:
+def print_sql(grant: Grant, *, narrow: bool) -> Flow[str]:
     """Return what `add` would run, as a script for someone else."""
 
     def write(session: Session) -> str:
-        plan = plan_to_add(GrantRepository(session), grant, is_run_here=False)
-        records = (_recorded_by_hand(*record) for record in _records(plan.grants, grant.namespace))
+        plan = plan_to_add(GrantRepository(session), grant, narrow=narrow, is_run_here=False)
+        records = (_recorded_by_hand(*record) for record in _records(plan, grant.namespace))
         # As a repository does when it locks and reads.
         before = (f"SELECT pg_advisory_xact_lock({LOCK})", statements.limit_waiting(), statements.read_texts_plainly())
         return "".join(f"{line};\n" for line in ("BEGIN", *before, *plan.statements, *records, "COMMIT"))
@@ -97,10 +95,16 @@ def print_sql(grant: Grant) -> Flow[str]:
     return printed
 
 
-def _records(grants: Iterable[Grant], namespace: str | None) -> Iterator[tuple[Namespace, str]]:
-    """Give the namespaces in which grants are recorded, and what is said of them."""
-    for grant in grants:
-        yield Namespace(grant.namespace or namespace or ""), _told(grant)
+def _record(session: Session, plan: Plan, namespace: str | None, by: Acting) -> None:
+    for place, action, told in _records(plan, namespace):
+        EventRepository(session, place).record(action, by, outcome=told)
+
+
+def _records(plan: Plan, namespace: str | None) -> Iterator[tuple[Namespace, str, str]]:
+    """Give where each grant that comes or goes is recorded, as which action, and what is said of it."""
+    for action, grants in (("grant", plan.added), ("revoke", plan.gone)):
+        for grant in grants:
+            yield Namespace(grant.namespace or namespace or ""), action, _told(grant)
 
 
 def _told(grant: Grant) -> str:
@@ -108,10 +112,10 @@ def _told(grant: Grant) -> str:
     return f"done: {words_of(grant.can)} {place_of(grant)}, role {grant.role!r}"
 
 
-def _recorded_by_hand(namespace: Namespace, told: str) -> str:
+def _recorded_by_hand(namespace: Namespace, action: str, told: str) -> str:
     return (
         "INSERT INTO secretstore.change_event (namespace, id, key, version, action, actor, occurred_at, outcome) VALUES "  # noqa: S608 - no text of others
-        f"({literal(namespace)}, gen_random_uuid(), '', 0, 'grant', CURRENT_USER, clock_timestamp(), {literal(told)})"
+        f"({literal(namespace)}, gen_random_uuid(), '', 0, {literal(action)}, CURRENT_USER, clock_timestamp(), {literal(told)})"
     )
 
 

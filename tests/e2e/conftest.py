@@ -1,4 +1,9 @@
-"""The command line as a person and as a program use it: real processes, real terminals."""
+"""The command line as a person and as a program use it: real processes, real terminals.
+
+Most commands run in forks of a process that has loaded the program (`tests/support/preloaded.py` says what differs), which
+takes a fraction of the time.  Started afresh is what is about the start itself, what goes on until it is ended or starts a
+server, what is on a terminal, and each command at least once.
+"""
 
 import os
 import re
@@ -6,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from tests.support.preloaded import PreloadedProgram
 from tests.support.server import Server
 
 PROGRAM = ("-W", "error", "-m", "secretstore")
@@ -33,9 +39,15 @@ class CommandLine:
     """Runs `secretstore` in an environment of its own."""
 
     environment: dict[str, str] = field(repr=False)
+    preloaded: PreloadedProgram = field(repr=False)
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
-        """Run a command with pipes."""
+        """Run a command with pipes, in a fork of a process that has loaded the program."""
+        done = self.preloaded.run(arguments, self.environment, stdin=stdin, timeout=DEADLINE_SECONDS)
+        return Result(done.code, done.out.decode(), done.err.decode())
+
+    def afresh(self, *arguments: str, stdin: bytes = b"") -> Result:
+        """Run a command with pipes, as a user starts it."""
         done = subprocess.run(
             [sys.executable, *PROGRAM, *arguments],
             input=stdin,
@@ -53,7 +65,7 @@ class CommandLine:
     def with_(self, **changes: str | None) -> "CommandLine":
         """Return the same with other variables; None takes one away."""
         merged = {**self.environment, **changes}
-        return CommandLine({name: text for name, text in merged.items() if text is not None})
+        return replace(self, environment={name: text for name, text in merged.items() if text is not None})
 
 
 class Terminal:
@@ -91,12 +103,21 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture
-def bare_cli(short_path: Path) -> CommandLine:
-    """The command line of a newcomer: nothing is set, and the home folder is a new one."""
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[PreloadedProgram]:
+    """The program as it is loaded once for a whole run."""
     kept = {name: text for name, text in os.environ.items() if name == "PATH" or name.startswith("COVERAGE")}
+    program = PreloadedProgram({**kept, "LANG": "C.UTF-8"})
+    yield program
+    program.end()
+
+
+@pytest.fixture
+def bare_cli(short_path: Path, preloaded: PreloadedProgram) -> CommandLine:
+    """The command line of a newcomer: nothing is set, and the home folder is a new one."""
     folders = {"HOME": short_path, "XDG_DATA_HOME": short_path / "data", "TMPDIR": short_path}
-    return CommandLine({**kept, "LANG": "C.UTF-8", **{name: str(folder) for name, folder in folders.items()}})
+    named = {name: str(folder) for name, folder in folders.items()}
+    return CommandLine({**preloaded.environment, **named}, preloaded)
 
 
 @pytest.fixture

@@ -61,10 +61,3 @@ def test_a_limited_role_explains_and_is_denied(cli: CommandLine, store: SecretCl
     assert printed.code == 0
     assert printed.out.startswith("BEGIN;\n")
     assert printed.out.endswith("COMMIT;\n")
-
-
-def test_a_role_that_is_not_there_is_a_wrong_call(cli: CommandLine) -> None:
-    """It ends with 2, and one line."""
-    done = cli("grants", "add", "nobody", "--can", "read")
-
-    assert (done.code, done.err) == (2, "error: there is no role 'nobody'; create it first (CREATE ROLE)\n")

@@ -46,7 +46,7 @@ def left_in(folder: Path) -> list[str]:
 
 def test_the_demo_shows_the_main_job(bare_cli: CommandLine, short_path: Path) -> None:
     """Piped, the demo is plain text that shows each part of the main job, and no secret; nothing is left of it."""
-    done = bare_cli("demo")
+    done = bare_cli.afresh("demo")
 
     assert done.code == 0
     assert [line[0] for line in done.out.splitlines() if line[0].isdigit()] == list("1234567")
@@ -98,11 +98,11 @@ def test_a_demo_that_is_broken_off_leaves_nothing(
 
 def test_a_demo_can_be_kept(bare_cli: CommandLine, short_path: Path) -> None:
     """With --keep the server runs on at the printed URL, until the printed command ends it."""
-    done = bare_cli("demo", "--keep")
+    done = bare_cli.afresh("demo", "--keep")
     with psycopg.connect(done.out.splitlines()[-1]) as connection:
         accounts = connection.execute("SELECT name FROM demo_account").fetchall()
     folder = done.err.partition("embedded stop ")[2].split()[0]
-    stopped = bare_cli("embedded", "stop", folder)
+    stopped = bare_cli.afresh("embedded", "stop", folder)
 
     assert (done.code, accounts) == (0, [("acme",)])
     assert Path(f"{folder}.keys").is_relative_to(short_path)

@@ -202,6 +202,20 @@ def test_any_name_may_be_granted(store: SecretClient, roles: Roles, name: str) -
     assert there.grants.revoke(role, prefix=name)[0].prefix == name
 
 
+def test_a_backslash_is_one_whatever_the_session_takes_it_for(
+    store: SecretClient, roles: Roles, raw: psycopg.Connection
+) -> None:
+    """Where PostgreSQL is told to take backslashes for escapes, a prefix still means itself."""
+    raw.execute(f"ALTER DATABASE {roles.database} SET standard_conforming_strings = off".encode())
+    role = roles.make()
+    store.set_secrets({"a\\b/1": 1, "ab/1": 2})
+
+    store.grants.add(role, prefix="a\\", can=["read"])
+
+    assert roles.client(role).list_secret_keys() == ["a\\b/1"]
+    assert [(one.prefix, one.problem) for one in store.grants.list()] == [("a\\", None)]
+
+
 def test_what_is_added_goes_without_a_trace(store: SecretClient, roles: Roles) -> None:
     """Taking a grant away leaves the rights that there were, whatever the grant was; policies stay switched on."""
     kept, role = roles.make("kept"), roles.make()
@@ -278,11 +292,15 @@ def test_the_first_grant_is_no_outage(store: SecretClient, roles: Roles) -> None
     assert {one.role: one.can for one in store.grants.list()} == {role: ("read",), before: ("everything",)}
     assert {one.is_allowed for one in store.grants.explain(before, "a/1") if one.ability in {"read", "write"}} == {True}
 
-    # Narrowing it takes both steps, in either order.
     store.grants.add(before, prefix="a/", can=["read"])
-    store.grants.revoke(before, everything=True)
+    assert roles.client(before).set_secret("a/1", 3).version == 3
+    store.grants.add(before, prefix="c/", can=["read"], narrow=True)
+    assert [(one.prefix, one.can) for one in store.grants.list(before)] == [("a/", ("read",)), ("c/", ("read",))]
+    assert roles.client(before).list_secret_keys() == ["a/1"]
+    assert "revoke" in {change.action for change in store.list_changes(with_data_keys=True)}
     with pytest.raises(PermissionDeniedError):
-        roles.client(before).set_secret("a/1", 3)
+        roles.client(before).set_secret("a/1", 4)
+    store.grants.revoke(before, everything=True)
     assert store.grants.list(before) == []
     assert not any(before in line for line in roles.rights())
 
@@ -378,6 +396,8 @@ def test_what_was_changed_by_hand_is_told_and_mended(store: SecretClient, roles:
         lambda: roles.execute("ALTER POLICY {} ON secretstore.secret_store USING (true)", policy("r")),
         lambda: roles.execute("DROP POLICY {} ON secretstore.secret_store", policy("a")),
         lambda: roles.execute("ALTER POLICY {} ON secretstore.secret_store TO {}, pg_monitor", policy("w"), role),
+        lambda: roles.execute("COMMENT ON POLICY {} ON secretstore.secret_store IS NULL", policy("w")),
+        lambda: roles.execute("ALTER POLICY {} ON secretstore.secret_store TO pg_monitor, {}", policy("a"), role),
         lambda: roles.execute("GRANT DELETE ON secretstore.secret_store TO {}", role),
         lambda: roles.execute("REVOKE USAGE ON SCHEMA secretstore FROM {}", role),
     ]

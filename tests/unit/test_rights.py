@@ -2,6 +2,8 @@
 
 import pytest
 
+from secretstore import GrantError, RoleNotFoundError
+from secretstore.cli.exit_codes import ExitCode, exit_code_of
 from secretstore.domain.grants import ABILITIES, Grant
 from secretstore.orm.models import Base
 from secretstore.orm.rights import accesses_of, leaks, policies_of, privileges_of, table_names
@@ -110,3 +112,8 @@ def test_a_policy_is_of_constants_and_its_name_fits() -> None:
 def test_every_table_of_the_models_is_guarded() -> None:
     """A table that a later revision adds is one of those on which policies hold."""
     assert set(table_names()) == {table.name for table in Base.metadata.tables.values()}
+
+
+def test_a_grant_that_cannot_be_made_is_a_wrong_call() -> None:
+    """The command ends as it does for any wrong argument, also where the role is not there."""
+    assert [exit_code_of(error) for error in (GrantError("no"), RoleNotFoundError("nobody"))] == [ExitCode.USAGE] * 2
