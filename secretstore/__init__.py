@@ -40,6 +40,7 @@ if typing.TYPE_CHECKING:
     from secretstore.domain.observing import Observer, Observers
     from secretstore.domain.providers import Ability, ProvidedInfo, ProvidedSecret, SecretProvider
     from secretstore.domain.records import (
+        Access,
         Change,
         ExportedSecret,
         Restoration,
@@ -61,6 +62,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "Ability",
+    "Access",
     "AsyncPastSecrets",
     "AsyncProviderClient",
     "AsyncSecretClient",
@@ -131,6 +133,7 @@ _PLACES = {
     "AuditHead": "secretstore.domain.sealing",
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
+    "Access": "secretstore.domain.records",
     "Change": "secretstore.domain.records",
     "ClientStatistics": "secretstore.client.statistics",
     "CopiedSecret": "secretstore.moving.copying",

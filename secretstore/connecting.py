@@ -10,6 +10,7 @@ import secretstore
 from secretstore.cache import CacheConfig
 from secretstore.client.synchronous import SecretClient
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.accesses import AuditReads
 from secretstore.domain.observing import Observer
 from secretstore.embedded import SCHEME, EmbeddedFolder, EmbeddedServer
 from secretstore.errors import ConfigurationError, MasterKeyError
@@ -38,6 +39,7 @@ def connect(  # noqa: PLR0913 - each is a setting
     retry_seconds: float | None = None,
     cache: CacheConfig | Literal[False] | None = None,
     listen_url: str | None = None,
+    audit_reads: AuditReads | None = None,
     observer: Observer | None = None,
 ) -> SecretClient:
     """Return a client; what is not given comes from `SECRETSTORE_…` variables.
@@ -48,6 +50,8 @@ def connect(  # noqa: PLR0913 - each is a setting
     transaction mode that does not know them, it can hand one client another client's rows.
     With `cache` the values of single secrets are kept in memory; False keeps none, whatever the variables say.
     `listen_url` is a direct way to the same database, for notices of changes, where `url` goes through a pooler.
+    With `audit_reads` who read what is recorded: `buffered` within a second, `strict` in the transaction of the read, which
+    fails where that is impossible; then this connects, and a server that only reads is a `ConfigurationError`.
     `observer` is told of every operation and of every call of a key server, as `secretstore.metrics` and
     `secretstore.tracing` need it.
     Raises `ConfigurationError` without a URL, and `MasterKeyError` without a key ring.
@@ -64,6 +68,7 @@ def connect(  # noqa: PLR0913 - each is a setting
         libpq=libpq,
         retry_seconds=retry_seconds,
         listen_url=listen_url,
+        audit_reads=audit_reads,
     )
     database, opened = _open(settings, keyring)
     engine = make_engine(database.url, **_engine_options(settings, database))
@@ -75,6 +80,12 @@ def connect(  # noqa: PLR0913 - each is a setting
     client = SecretClient(
         engine, opened, max_value_bytes=max_value_bytes, on_close=close, **_client_options(settings, cache)
     )
+    if settings.audit_reads == "strict":
+        try:
+            client._check_recording()
+        except BaseException:
+            client.close()
+            raise
     return client if observer is None else client.observed_by(observer)
 
 
@@ -92,6 +103,7 @@ async def connect_async(  # noqa: PLR0913 - ditto
     retry_seconds: float | None = None,
     cache: CacheConfig | Literal[False] | None = None,
     listen_url: str | None = None,
+    audit_reads: AuditReads | None = None,
     observer: Observer | None = None,
 ) -> "secretstore.AsyncSecretClient":
     """Return an async client; see `connect`."""
@@ -108,6 +120,7 @@ async def connect_async(  # noqa: PLR0913 - ditto
         libpq=libpq,
         retry_seconds=retry_seconds,
         listen_url=listen_url,
+        audit_reads=audit_reads,
     )
     database, opened = await asyncio.to_thread(_open, settings, keyring)
     engine = make_async_engine(database.url, **_engine_options(settings, database))
@@ -119,6 +132,12 @@ async def connect_async(  # noqa: PLR0913 - ditto
     client = AsyncSecretClient(
         engine, opened, max_value_bytes=max_value_bytes, on_close=close, **_client_options(settings, cache)
     )
+    if settings.audit_reads == "strict":
+        try:
+            await client._check_recording()
+        except BaseException:
+            await client.close()
+            raise
     return client if observer is None else client.observed_by(observer)
 
 
@@ -157,6 +176,7 @@ class _ClientOptions(TypedDict):
     retry_seconds: float
     cache: CacheConfig | None
     listen_url: str | None
+    audit_reads: AuditReads
 
 
 def _client_options(settings: "Settings", cache: CacheConfig | Literal[False] | None) -> _ClientOptions:
@@ -169,6 +189,7 @@ def _client_options(settings: "Settings", cache: CacheConfig | Literal[False] | 
         "retry_seconds": settings.retry_seconds,
         "cache": _cache_of(settings, cache),
         "listen_url": None if settings.listen_url is None else settings.listen_url.get_secret_value(),
+        "audit_reads": settings.audit_reads,
     }
 
 

@@ -219,6 +219,11 @@ def _of_clients(clients: list[ClientStatistics]) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "secretstore_retries", "transactions that were tried again", sum(one.retries for one in clients)
     )
+    yield CounterMetricFamily(
+        "secretstore_accesses_dropped",
+        "accesses that are missing from the record of them",
+        sum(one.accesses_dropped for one in clients),
+    )
     listening = [one.cache.listening for one in clients if one.cache is not None]
     if listening:
         yield GaugeMetricFamily(

@@ -70,6 +70,9 @@ class Settings(_FromEnvironment):
     cache_max_entries: int | None = Field(None, description="how many values are kept")
     cache_max_bytes: int | None = Field(None, description="how much memory they take")
     cache_max_stale_seconds: float | None = Field(None, description="how old a value gets without word from PostgreSQL")
+    audit_reads: Literal["off", "buffered", "strict"] = Field(
+        "off", description="whether reads are recorded: a moment later, or in the transaction of the read"
+    )
     listen_url: SecretStr | None = Field(None, description="a direct way to the database, for notices of changes")
     chain: SecretStr | None = Field(
         None, description="the providers that `get` and `list` of the command line ask in order"

@@ -25,7 +25,7 @@ from secretstore.cli.keys import opened_namespaces
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 from secretstore.cli.output import Format, counted
 from secretstore.cli.yaml_text import to_yaml
-from secretstore.domain.records import Collection
+from secretstore.domain.records import Collection, Event
 from secretstore.errors import StoreUnavailableError
 
 WATCH_EXAMPLES = """
@@ -51,7 +51,7 @@ _PAGE = 500
 _COLUMNS = ("seq", "occurred_at", "action", "version", "actor", "key")
 _WIDTHS = (8, 25, 8, 7, 12)
 
-Show = Callable[[Change], None]
+Show = Callable[[Event], None]
 
 
 def watch_changes(
@@ -125,12 +125,12 @@ def shower(wanted: Format, columns: Sequence[str], widths: Sequence[int]) -> Sho
     return lambda change: output.show_text(json_line(change))
 
 
-def json_line(change: Change) -> str:
+def json_line(change: Event) -> str:
     """Return a change as a JSON object in one line."""
     return json.dumps(output.plain(asdict(change)), ensure_ascii=False)
 
 
-def _cell(change: Change, name: str) -> object:
+def _cell(change: Event, name: str) -> object:
     member = getattr(change, name)
     return "" if member is None else member
 

@@ -14,15 +14,18 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
 from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.client.accesses import AsyncAccessBuffer, Losses
+from secretstore.client.attempts import recorded
 from secretstore.client.audit import AsyncAudit
 from secretstore.client.grants import AsyncGrants
 from secretstore.client.keys import AsyncKeys
 from secretstore.client.notifying import AsyncNotifier
-from secretstore.client.options import ClientOptions, told
+from secretstore.client.options import ClientOptions, check_recording, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.statistics import ClientStatistics, statistics_of
 from secretstore.client.watching import watch_async
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.accesses import Accessed, AuditReads
 from secretstore.domain.acting import Actors
 from secretstore.domain.names import parse_key
 from secretstore.domain.observing import Observer
@@ -74,6 +77,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         retry_seconds: float = RETRY_SECONDS,
         cache: CacheConfig | None = None,
         listen_url: str | None = None,
+        audit_reads: AuditReads = "off",
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.engine = engine
@@ -84,8 +88,18 @@ class AsyncSecretClient(AsyncSecretMethods):
             None if self._notifier is None else self._notifier.add,
         )
         retrying = Retrying(checked_seconds(retry_seconds))
+        self._losses = Losses()
+        self._buffer = AsyncAccessBuffer(engine, self._losses) if audit_reads == "buffered" else None
         self._options = ClientOptions(
-            keyring, namespace, Actors(actor, require_actor), max_value_bytes, notify, retrying, tell
+            keyring,
+            namespace,
+            Actors(actor, require_actor),
+            max_value_bytes,
+            notify,
+            retrying,
+            tell,
+            audit_reads=audit_reads,
+            buffer=None if self._buffer is None else self._buffer.add,
         )
         # Only where close() closes the engine, too.
         self._lender = Lender(engine.sync_engine, keeps=0 if on_close is None else KEPT_CONNECTIONS)
@@ -96,7 +110,7 @@ class AsyncSecretClient(AsyncSecretMethods):
     def bind(self, session: AsyncSession) -> AsyncSecretService:
         """Return a service on your session: it takes part in your transaction and never ends it."""
         options = self._options
-        return AsyncSecretService(
+        service = AsyncSecretService(
             session,
             options.keyring,
             namespace=options.namespace,
@@ -105,7 +119,9 @@ class AsyncSecretClient(AsyncSecretMethods):
             max_value_bytes=options.max_value_bytes,
             notify=options.notify,
             on_change=options.on_change(session.sync_session),
+            on_read=options.on_read(session.sync_session),
         )
+        return service if options.audit_reads == "off" else recorded(service, self._record_failure)
 
     def namespace(self, namespace: str) -> "AsyncSecretClient":
         """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
@@ -193,7 +209,7 @@ class AsyncSecretClient(AsyncSecretMethods):
         while True:
             try:
                 async with self._snapshot() as session:
-                    while secrets := await session.run_sync(self._read_page, page, moment):
+                    while secrets := await self._read_page(session, page, moment):
                         for secret in secrets:
                             yield secret
                         page = replace(page, after=secrets[-1].key)
@@ -203,8 +219,16 @@ class AsyncSecretClient(AsyncSecretMethods):
                 return
             await asyncio.to_thread(make)
 
-    def _read_page(self, session: Session, page: Page, moment: datetime | None) -> list[ExportedSecret]:
-        return read_page(self._options.patient_service(session), page, moment)
+    async def _read_page(self, session: AsyncSession, page: Page, moment: datetime | None) -> list[ExportedSecret]:
+        read: list[Accessed] = []
+        service = self._options.exporting_service(session.sync_session, read.extend)
+        if self._options.audit_reads == "off":
+            return await session.run_sync(lambda _: read_page(service, page, moment))
+        async with self._recording_failures(read_page.__name__, ()):
+            secrets = await session.run_sync(lambda _: read_page(service, page, moment))
+            # In a transaction of its own: whoever stops in the middle was given these all the same.
+            await self._record(read)
+        return secrets
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[AsyncSession]:
@@ -271,12 +295,20 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     def statistics(self) -> ClientStatistics:
         """See `SecretClient.statistics`."""
-        return statistics_of(self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics())
+        return statistics_of(
+            self.engine.pool,
+            self._lender,
+            retries=self._options.retrying.retries,
+            accesses_dropped=self._losses.dropped,
+            cache=self.cache_statistics(),
+        )
 
     async def close(self) -> None:
         """Close what `connect_async` opened; an engine that was given stays as it is."""
         if self._notifier is not None:
             await self._notifier.flush()
+        if self._buffer is not None:
+            await self._buffer.flush()
         if self._cache is not None and not self._is_sibling:
             await self._cache.close()
         if self._on_close is not None:
@@ -301,16 +333,52 @@ class AsyncSecretClient(AsyncSecretMethods):
         namespace = self._options.namespace
         # What is no text, and perhaps cannot be looked up, is refused below.
         found = cache.get(namespace, key) if type(key) is str else None
-        if found is not None:
-            return found
-        wanted = parse_key(key)
-        return await cache.load(namespace, wanted, lambda: self._read(find_to_keep, wanted))
+        if found is None:
+            wanted = parse_key(key)
+            found = await cache.load(namespace, wanted, lambda: self._read(find_to_keep, wanted))
+        if self._options.audit_reads != "off":
+            await self._record([found.accessed()])
+        return found
 
     def _let_go(self) -> None:
         if self._cache is not None:
             self._cache.clear_namespace(self._options.namespace)
 
+    async def _check_recording(self) -> None:
+        """Raise `ConfigurationError` where the server cannot record a read in its transaction."""
+        await self._transact(self._options.step(check_recording, is_repeatable=True), self.engine)
+
+    async def _record(self, accessed: Sequence[Accessed]) -> None:
+        writing = self._options.recording(accessed)
+        if writing is not None:
+            await self._transact(writing, self.engine)
+
+    async def _record_failure(self, name: str, arguments: Sequence[object], error: SecretStoreError) -> None:
+        """Record a call that was refused or failed, whose transaction is over; what raised it goes on to its caller."""
+        accessed = self._options.failed(name, arguments, error)
+        try:
+            if accessed:
+                await self._record(accessed)
+        except SecretStoreError as trouble:
+            self._losses.add(len(accessed), str(trouble))
+
+    @asynccontextmanager
+    async def _recording_failures(self, name: str, arguments: Sequence[object]) -> AsyncIterator[None]:
+        try:
+            yield
+        except SecretStoreError as error:
+            await self._record_failure(name, arguments, error)
+            raise
+
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._options.audit_reads == "off":
+            return await self._run_plainly(method, *args, **kwargs)
+        async with self._recording_failures(method.__name__, args):
+            return await self._run_plainly(method, *args, **kwargs)
+
+    async def _run_plainly(
+        self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         while True:
             try:
                 return await self._transact(self._options.call(method, *args, **kwargs), self.engine)
@@ -321,17 +389,25 @@ class AsyncSecretClient(AsyncSecretMethods):
 
     async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         # References are followed in one transaction.
-        if not kwargs.get("resolve"):
+        # And what has to be recorded with the read is, too.
+        if not kwargs.get("resolve") and self._options.audit_reads != "strict":
             try:
                 answer = await greenlet_spawn(lambda: method(self._reader, *args, **kwargs))
             except SecretStoreError as error:
-                self._options.check_repeatable(error)
+                await self._check_repeatable(error, method.__name__, args)
             except KeyServerCall:
                 pass
             else:
                 self._options.retrying.has_reached = True
                 return answer
         return await self._run(method, *args, **kwargs)
+
+    async def _check_repeatable(self, error: SecretStoreError, name: str, arguments: Sequence[object]) -> None:
+        if self._options.audit_reads == "off":
+            self._options.check_repeatable(error)
+            return
+        async with self._recording_failures(name, arguments):
+            self._options.check_repeatable(error)
 
     def _bare_keys(self) -> AsyncKeys:
         # Those of an observed client tell of what is asked of them; what a client asks by itself is a part of its operation.
@@ -364,7 +440,10 @@ class AsyncSecretClient(AsyncSecretMethods):
                 return await session.run_sync(trial.was_committed)
 
     async def _drive(self, flow: Flow[T]) -> T:
-        return await self._drive_on(self.engine, flow)
+        if self._options.audit_reads == "off":
+            return await self._drive_on(self.engine, flow)
+        async with self._recording_failures(getattr(flow, "__name__", ""), ()):
+            return await self._drive_on(self.engine, flow)
 
     async def _drive_committed(self, flow: Flow[T]) -> T:
         return await self._drive_on(self._committed_engine, flow)

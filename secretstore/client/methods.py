@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from secretstore.domain.records import SecretInfo, VersionInfo
@@ -147,7 +148,11 @@ class PastSecretClient(LendingReader):
         return self._run(PastSecrets.list_secrets, prefix, labels=labels, after=after, limit=limit)
 
     def _run(self, method: Callable[Concatenate[PastSecrets, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._service_run(lambda service: method(service.as_of(self._moment), *args, **kwargs))
+        @wraps(method)
+        def of_then(service: SecretService, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            return method(service.as_of(self._moment), *args, **kwargs)
+
+        return self._service_run(of_then, *args, **kwargs)
 
     def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._run(method, *args, **kwargs)

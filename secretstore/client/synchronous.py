@@ -13,15 +13,18 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from secretstore.cache import CacheConfig, CacheStatistics
+from secretstore.client.accesses import AccessBuffer, Losses
+from secretstore.client.attempts import recorded
 from secretstore.client.audit import Audit
 from secretstore.client.grants import Grants
 from secretstore.client.keys import Keys
 from secretstore.client.methods import SecretMethods
 from secretstore.client.notifying import Notifier
-from secretstore.client.options import ClientOptions, told
+from secretstore.client.options import ClientOptions, check_recording, told
 from secretstore.client.retrying import RETRY_SECONDS, Retrying, Trial
 from secretstore.client.statistics import ClientStatistics, statistics_of
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.accesses import Accessed, AuditReads
 from secretstore.domain.acting import Actors
 from secretstore.domain.names import parse_key
 from secretstore.domain.observing import Observer
@@ -29,6 +32,7 @@ from secretstore.domain.records import Change, Collection, ExportedSecret, Resto
 from secretstore.errors import SecretStoreError
 from secretstore.orm.engines import make_engine
 from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
+from secretstore.orm.reads import Page
 from secretstore.orm.translate import translated
 from secretstore.service.changes import EVERY_CHANGE, ChangeReader, wanted_changes
 from secretstore.service.checks import checked_seconds, checked_time, parse_page
@@ -68,6 +72,7 @@ class SecretClient(SecretMethods):
         retry_seconds: float = RETRY_SECONDS,
         cache: CacheConfig | None = None,
         listen_url: str | None = None,
+        audit_reads: AuditReads = "off",
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.engine = engine
@@ -78,8 +83,18 @@ class SecretClient(SecretMethods):
             None if self._notifier is None else self._notifier.add,
         )
         retrying = Retrying(checked_seconds(retry_seconds))
+        self._losses = Losses()
+        self._buffer = AccessBuffer(engine, self._losses) if audit_reads == "buffered" else None
         self._options = ClientOptions(
-            keyring, namespace, Actors(actor, require_actor), max_value_bytes, notify, retrying, tell
+            keyring,
+            namespace,
+            Actors(actor, require_actor),
+            max_value_bytes,
+            notify,
+            retrying,
+            tell,
+            audit_reads=audit_reads,
+            buffer=None if self._buffer is None else self._buffer.add,
         )
         # Only where close() closes the engine, too.
         self._lender = Lender(engine, keeps=0 if on_close is None else KEPT_CONNECTIONS)
@@ -89,7 +104,8 @@ class SecretClient(SecretMethods):
 
     def bind(self, session: Session) -> SecretService:
         """Return a service on your session: it takes part in your transaction and never ends it."""
-        return self._options.service(session)
+        service = self._options.service(session)
+        return service if self._options.audit_reads == "off" else recorded(service, self._record_failure)
 
     def namespace(self, namespace: str) -> "SecretClient":
         """Return a client on another namespace that shares engine, cache and key ring, and lives as long as this one."""
@@ -201,8 +217,9 @@ class SecretClient(SecretMethods):
         while True:
             try:
                 with self._snapshot() as session:
-                    service = self._options.patient_service(session)
-                    while secrets := read_page(service, page, moment):
+                    read: list[Accessed] = []
+                    service = self._options.exporting_service(session, read.extend)
+                    while secrets := self._read_page(service, page, moment, read):
                         yield from secrets
                         page = replace(page, after=secrets[-1].key)
             except KeyServerCall as needed:
@@ -211,6 +228,18 @@ class SecretClient(SecretMethods):
                 return
             # Only before the first value, or where a rotation is not at its end yet: goes on after what was given.
             make()
+
+    def _read_page(
+        self, service: SecretService, page: Page, moment: datetime | None, read: list[Accessed]
+    ) -> list[ExportedSecret]:
+        if self._options.audit_reads == "off":
+            return read_page(service, page, moment)
+        with self._recording_failures(read_page.__name__, ()):
+            secrets = read_page(service, page, moment)
+            # In a transaction of its own: whoever stops in the middle was given these all the same.
+            self._record(read)
+        read.clear()
+        return secrets
 
     @contextmanager
     def _snapshot(self) -> Iterator[Session]:
@@ -290,12 +319,20 @@ class SecretClient(SecretMethods):
 
     def statistics(self) -> ClientStatistics:
         """Return how this client is in this process: its connections, its retries, its cache."""
-        return statistics_of(self.engine.pool, self._lender, self._options.retrying.retries, self.cache_statistics())
+        return statistics_of(
+            self.engine.pool,
+            self._lender,
+            retries=self._options.retrying.retries,
+            accesses_dropped=self._losses.dropped,
+            cache=self.cache_statistics(),
+        )
 
     def close(self) -> None:
         """Close what `connect` opened, once notices are sent; an engine that was given stays as it is."""
         if self._notifier is not None:
             self._notifier.flush()
+        if self._buffer is not None:
+            self._buffer.flush()
         if self._cache is not None and not self._is_sibling:
             self._cache.close()
         if self._on_close is not None:
@@ -318,16 +355,52 @@ class SecretClient(SecretMethods):
         namespace = self._options.namespace
         # What is no text, and perhaps cannot be looked up, is refused below.
         found = cache.get(namespace, key) if type(key) is str else None
-        if found is not None:
-            return found
-        wanted = parse_key(key)
-        return cache.load(namespace, wanted, lambda: self._read(find_to_keep, wanted))
+        if found is None:
+            wanted = parse_key(key)
+            found = cache.load(namespace, wanted, lambda: self._read(find_to_keep, wanted))
+        if self._options.audit_reads != "off":
+            self._record([found.accessed()])
+        return found
 
     def _let_go(self) -> None:
         if self._cache is not None:
             self._cache.clear_namespace(self._options.namespace)
 
+    def _check_recording(self) -> None:
+        """Raise `ConfigurationError` where the server cannot record a read in its transaction."""
+        self._transact(self._options.step(check_recording, is_repeatable=True), self.engine)
+
+    def _record(self, accessed: Sequence[Accessed]) -> None:
+        writing = self._options.recording(accessed)
+        if writing is not None:
+            self._transact(writing, self.engine)
+
+    def _record_failure(self, name: str, arguments: Sequence[object], error: SecretStoreError) -> None:
+        """Record a call that was refused or failed, whose transaction is over; what raised it goes on to its caller."""
+        accessed = self._options.failed(name, arguments, error)
+        try:
+            if accessed:
+                self._record(accessed)
+        except SecretStoreError as trouble:
+            self._losses.add(len(accessed), str(trouble))
+
+    @contextmanager
+    def _recording_failures(self, name: str, arguments: Sequence[object]) -> Iterator[None]:
+        try:
+            yield
+        except SecretStoreError as error:
+            self._record_failure(name, arguments, error)
+            raise
+
     def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._options.audit_reads == "off":
+            return self._run_plainly(method, *args, **kwargs)
+        with self._recording_failures(method.__name__, args):
+            return self._run_plainly(method, *args, **kwargs)
+
+    def _run_plainly(
+        self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         while True:
             try:
                 return self._transact(self._options.call(method, *args, **kwargs), self.engine)
@@ -338,17 +411,25 @@ class SecretClient(SecretMethods):
 
     def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         # References are followed in one transaction.
-        if not kwargs.get("resolve"):
+        # And what has to be recorded with the read is, too.
+        if not kwargs.get("resolve") and self._options.audit_reads != "strict":
             try:
                 answer = method(self._reader, *args, **kwargs)
             except SecretStoreError as error:
-                self._options.check_repeatable(error)
+                self._check_repeatable(error, method.__name__, args)
             except KeyServerCall:
                 pass
             else:
                 self._options.retrying.has_reached = True
                 return answer
         return self._run(method, *args, **kwargs)
+
+    def _check_repeatable(self, error: SecretStoreError, name: str, arguments: Sequence[object]) -> None:
+        if self._options.audit_reads == "off":
+            self._options.check_repeatable(error)
+            return
+        with self._recording_failures(name, arguments):
+            self._options.check_repeatable(error)
 
     def _bare_keys(self) -> Keys:
         # Those of an observed client tell of what is asked of them; what a client asks by itself is a part of its operation.
@@ -377,7 +458,10 @@ class SecretClient(SecretMethods):
             return trial.was_committed(session)
 
     def _drive(self, flow: Flow[T]) -> T:
-        return self._drive_on(self.engine, flow)
+        if self._options.audit_reads == "off":
+            return self._drive_on(self.engine, flow)
+        with self._recording_failures(getattr(flow, "__name__", ""), ()):
+            return self._drive_on(self.engine, flow)
 
     def _drive_committed(self, flow: Flow[T]) -> T:
         return self._drive_on(self._committed_engine, flow)

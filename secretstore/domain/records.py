@@ -98,17 +98,12 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A committed change of a secret, of the data keys of its namespace, or of rights to it.
+class Event:
+    """What every record of something that happened says; `seq` counts those of one kind in a namespace, without gaps.
 
-    `seq` counts the changes of a namespace; of one key a later change has a higher one.  `action` is one of `ACTIONS`;
-    `version` is the version that was written or destroyed, or else the last one.  A change of data keys or of rights has an
-    empty key and version 0; the outcome of the latter names the role, and what it was given or lost.  `database_role` has
-    logged in, and `application_name` is what its connection calls itself; both are None of changes that were made before
-    they were recorded.
+    `database_role` has logged in, and `application_name` is what its connection calls itself; both are None of changes
+    that were made before they were recorded.
     """
-
-    __module__ = "secretstore"
 
     seq: int
     namespace: str
@@ -121,3 +116,26 @@ class Change:
     request_id: str | None = None
     application_name: str | None = None
     database_role: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Event):
+    """A committed change of a secret, of the data keys of its namespace, or of rights to it.
+
+    `seq` counts the changes of a namespace; of one key a later change has a higher one.  `action` is one of `ACTIONS`;
+    `version` is the version that was written or destroyed, or else the last one.  A change of data keys or of rights has an
+    empty key and version 0; the outcome of the latter names the role, and what it was given or lost.
+    """
+
+    __module__ = "secretstore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access(Event):
+    """A read of a value, or a call that was refused or failed.
+
+    `action` is what was tried: one of `READS`, or of `ACTIONS`.  `outcome` is `done`, `missing` where there was no such
+    secret, `denied`, or `failed`.  `version` is what was read, or 0; the key is empty where no single one was asked for.
+    """
+
+    __module__ = "secretstore"

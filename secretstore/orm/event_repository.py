@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Executable, Result, Row
 from sqlalchemy.orm import Session
 
+from secretstore.domain.accesses import Stamped
 from secretstore.domain.acting import Acting
 from secretstore.domain.names import Key, Namespace, prefix_end
-from secretstore.domain.records import Change
+from secretstore.domain.records import Access, Change
 from secretstore.orm import event_statements as statements
 from secretstore.orm.event_statements import EventTable
 from secretstore.orm.execute import execute, fetch
@@ -70,6 +72,11 @@ class EventRepository:
         """Return changes after a number, in the order of their numbers."""
         return [Change(**row._asdict()) for row in self.list_rows_after(seq, wanted, limit=limit)]
 
+    def list_accesses_after(self, seq: int, wanted: Wanted, *, limit: int) -> list[Access]:
+        """Return accesses after a number, in the order of their numbers."""
+        every = replace(wanted, with_data_keys=True)
+        return [Access(**row._asdict()) for row in self.list_rows_after(seq, every, limit=limit)]
+
     def list_rows_after(self, seq: int, wanted: Wanted, *, limit: int) -> Sequence[Row[Any]]:
         """Return the rows of events after a number, in the order of their numbers."""
         only = wanted.only()
@@ -96,6 +103,21 @@ class EventRepository:
             outcome=outcome,
         )
 
+    def record_accesses(self, accesses: Sequence[Stamped]) -> None:
+        """Record accesses to secrets of the namespace; each once, however often it is asked for."""
+        now = time.monotonic()
+        self._execute(
+            statements.record_accesses(),
+            event_ids=[one.id for one in accesses],
+            **{
+                f"{name}s": [getattr(one.accessed, name) for one in accesses]
+                for name in ("key", "version", "action", "outcome")
+            },
+            actors=[one.by.actor for one in accesses],
+            request_ids=[one.by.request_id for one in accesses],
+            ages=[timedelta(seconds=now - one.at) for one in accesses],
+        )
+
     def is_on_standby(self) -> bool:
         """Return whether this server only follows another one, so that no change can be numbered here."""
         return bool(execute(self._session, statements.select_is_standby()).scalar_one())
@@ -116,6 +138,14 @@ class EventRepository:
 
     def _execute(self, statement: Executable, **parameters: object) -> Result[Any]:
         return execute(self._session, statement, namespace=self._namespace, **parameters)
+
+
+def why_nothing_can_be_recorded(session: Session) -> str | None:
+    """Return why this server records nothing; None where it does."""
+    found = execute(session, statements.select_can_record(), setting="transaction_read_only").one()
+    if found.is_standby:
+        return "the server is a read-only replica"
+    return "transactions are read-only here" if found.read_only == "on" else None
 
 
 def send_notice(session: Session, payload: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Executable,
+    Interval,
     ScalarSelect,
     Text,
     Uuid,
@@ -22,9 +23,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from secretstore.domain.records import Change
+from secretstore.domain.records import Event
 from secretstore.orm.models import AccessEvent, ChangeEvent
-from secretstore.orm.statements import constant, in_namespace, parameter
+from secretstore.orm.statements import constant, in_namespace, parameter, rows_of
 
 # Both records have the same columns.
 EventTable = type[ChangeEvent] | type[AccessEvent]
@@ -116,7 +117,7 @@ def select_page_of_events(table: EventTable, only: frozenset[str]) -> Executable
         **{name: event[name] == parameter(name, Text) for name in ("key", "actor", "action", "outcome")},
     }
     return (
-        select(*(event[one.name] for one in fields(Change)))
+        select(*(event[one.name] for one in fields(Event)))
         .where(
             in_namespace(table),
             event.seq > parameter("after_seq", BigInteger),
@@ -140,6 +141,38 @@ def record_change() -> Executable:
         "occurred_at": func.clock_timestamp(),
     }
     return insert(ChangeEvent).values(row)
+
+
+@cache
+def record_accesses() -> Executable:
+    """Record accesses, so long ago each; those whose ids are there by now are left as they are."""
+    rows = rows_of(
+        event_id=Uuid,
+        key=Text,
+        version=BigInteger,
+        action=Text,
+        outcome=Text,
+        actor=Text,
+        request_id=Text,
+        age=Interval,
+    )
+    recorded = {
+        "namespace": parameter("namespace", Text),
+        "id": rows.c.event_id,
+        "actor": func.coalesce(rows.c.actor, func.current_user()),
+        "occurred_at": func.clock_timestamp() - rows.c.age,
+        **{name: rows.c[name] for name in ("key", "version", "action", "outcome", "request_id")},
+    }
+    return insert(AccessEvent).from_select(list(recorded), select(*recorded.values())).on_conflict_do_nothing()
+
+
+@cache
+def select_can_record() -> Executable:
+    """Whether the server only follows another one, and whether its transactions may only read."""
+    return select(
+        func.pg_is_in_recovery().label("is_standby"),
+        func.current_setting(parameter("setting", Text)).label("read_only"),
+    )
 
 
 @cache

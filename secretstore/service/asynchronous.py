@@ -4,11 +4,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.accesses import OnRead
 from secretstore.domain.records import SecretInfo, VersionInfo
 from secretstore.orm.repository import SecretRepository
 from secretstore.service.checks import checked_time, kept
@@ -163,7 +165,11 @@ class AsyncPastSecrets(AsyncSecretReader):
         return await self._run(PastSecrets.list_secrets, prefix, labels=labels, after=after, limit=limit)
 
     async def _run(self, method: Callable[Concatenate[PastSecrets, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._service_run(lambda service: method(service.as_of(self._moment), *args, **kwargs))
+        @wraps(method)
+        def of_then(service: SecretService, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            return method(service.as_of(self._moment), *args, **kwargs)
+
+        return await self._service_run(of_then, *args, **kwargs)
 
     async def _read(self, method: Callable[Concatenate[SecretReader, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(method, *args, **kwargs)
@@ -299,7 +305,7 @@ class AsyncSecretService(AsyncSecretMethods):
 
     __module__ = "secretstore"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, by keyword
         self,
         session: AsyncSession,
         keyring: KeyRing,
@@ -310,6 +316,7 @@ class AsyncSecretService(AsyncSecretMethods):
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
         on_change: OnChange | None = None,
+        on_read: OnRead | None = None,
     ) -> None:
         self._session = session
         repository = SecretRepository(session.sync_session, namespace=namespace)
@@ -322,6 +329,7 @@ class AsyncSecretService(AsyncSecretMethods):
             max_value_bytes=max_value_bytes,
             notify=notify,
             on_change=on_change,
+            on_read=on_read,
         )
 
     async def _run(self, method: Callable[Concatenate[SecretService, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:

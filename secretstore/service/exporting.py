@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from secretstore.domain.accesses import Accessed
 from secretstore.domain.names import Key
 from secretstore.domain.records import ExportedSecret
 from secretstore.orm.reads import Page, State, StoredValue
@@ -16,6 +17,9 @@ PAGE = 500
 def read_page(service: SecretService, page: Page, moment: datetime | None) -> list[ExportedSecret]:
     """Return a page of whole secrets; raises `VersionGoneError` where a value of then is gone."""
     reader = service if moment is None else service.as_of(moment)
+    found = open_states(reader, lambda: reader._source.list_states(page))
+    if reader._on_read is not None and found:
+        reader._on_read([Accessed(state.value.key, state.value.version, "export") for state, _ in found])
     return [
         ExportedSecret(
             key=state.value.key,
@@ -23,7 +27,7 @@ def read_page(service: SecretService, page: Page, moment: datetime | None) -> li
             labels=state.labels,
             expires_at=state.expires_at,
         )
-        for state, opened in open_states(reader, lambda: reader._source.list_states(page))
+        for state, opened in found
     ]
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secretstore.crypto.envelope import ValuePlace
+from secretstore.domain.accesses import Accessed
 from secretstore.domain.names import Key
 from secretstore.errors import SecretNotFoundError
 from secretstore.orm.reads import SecretReads
@@ -23,6 +24,10 @@ class Found:
     place: ValuePlace
     text: bytes | None = field(repr=False)
     seconds_left: float | None = None
+
+    def accessed(self) -> Accessed:
+        """Return what is recorded where somebody is given it."""
+        return Accessed(self.place.key, self.place.version, outcome="missing" if self.text is None else "done")
 
     def value(self, as_type: Any, default: Any) -> Any:
         """Return the value as a type, or the default where there is none."""

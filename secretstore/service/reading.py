@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, overload
 
 from secretstore.crypto.envelope import Envelope, ValuePlace, open_value
+from secretstore.domain.accesses import Accessed, OnRead
 from secretstore.domain.names import Key, Namespace, parse_key, parse_keys, parse_labels, parse_prefix
 from secretstore.domain.records import SecretInfo
 from secretstore.errors import SecretNotFoundError, VersionGoneError
@@ -52,10 +53,13 @@ class OpenedValue:
 class SecretReader:
     """What can be read of the secrets of a namespace, from one source."""
 
-    def __init__(self, source: Source, namespace: Namespace, data_keys: DataKeyFinder) -> None:
+    def __init__(
+        self, source: Source, namespace: Namespace, data_keys: DataKeyFinder, *, on_read: OnRead | None = None
+    ) -> None:
         self._source = source
         self._namespace = namespace
         self._data_keys = data_keys
+        self._on_read = on_read
 
     @overload
     def get_secret(
@@ -107,7 +111,7 @@ class SecretReader:
     def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
         """Return the values of those secrets that are there, in the order asked for, in one round trip."""
         wanted = parse_keys(keys)
-        found = self._read_all(lambda: self._source.find_values(wanted), as_type, resolve=resolve)
+        found = self._read_all(lambda: self._source.find_values(wanted), as_type, resolve=resolve, asked=wanted)
         return {key: found[key] for key in wanted if key in found}
 
     @overload
@@ -150,6 +154,8 @@ class SecretReader:
     def _read(self, key: str, as_type: Any, version: int | None, *, resolve: bool) -> Any:
         wanted = parse_key(key)
         opened = self._open_one(wanted, checked_version(version))
+        if self._on_read is not None:
+            self._on_read([_accessed(wanted, opened)])
         if opened is None:
             return _MISSING
         if resolve:
@@ -167,8 +173,11 @@ class SecretReader:
             stored = self._source.find_value(key, version)
             return None if stored is None else self._open(stored)
 
-    def _read_all(self, find: Callable[[], Sequence[StoredValue]], as_type: Any, *, resolve: bool) -> dict[str, Any]:
+    def _read_all(
+        self, find: Callable[[], Sequence[StoredValue]], as_type: Any, *, resolve: bool, asked: Sequence[Key] = ()
+    ) -> dict[str, Any]:
         opened = self._open_all(find)
+        self._tell_of(opened, asked)
         if resolve:
             opened = self._resolved(opened)
         return {key: from_json_as(value.text, as_type, name=value.place) for key, value in opened.items()}
@@ -178,7 +187,14 @@ class SecretReader:
         return {key: OpenedValue(value.place, as_json_text(resolved[key])) for key, value in opened.items()}
 
     def _load_plain(self, keys: Sequence[Key]) -> dict[Key, Any]:
-        return _plain(self._open_all(lambda: self._source.find_values(keys)))
+        opened = self._open_all(lambda: self._source.find_values(keys))
+        self._tell_of(opened, keys)
+        return _plain(opened)
+
+    def _tell_of(self, opened: Mapping[Key, OpenedValue], asked: Sequence[Key]) -> None:
+        accessed = [_accessed(key, opened.get(key)) for key in {**dict.fromkeys(asked), **opened}]
+        if self._on_read is not None and accessed:
+            self._on_read(accessed)
 
     def _open_all(self, find: Callable[[], Sequence[StoredValue]]) -> dict[Key, OpenedValue]:
         try:
@@ -205,8 +221,10 @@ class PastSecrets(SecretReader):
 
     __module__ = "secretstore"
 
-    def __init__(self, source: PastRepository, namespace: Namespace, data_keys: DataKeyFinder) -> None:
-        super().__init__(source, namespace, data_keys)
+    def __init__(
+        self, source: PastRepository, namespace: Namespace, data_keys: DataKeyFinder, *, on_read: OnRead | None = None
+    ) -> None:
+        super().__init__(source, namespace, data_keys, on_read=on_read)
         self._past = source
 
     def _envelope(self, stored: StoredValue, place: ValuePlace) -> Envelope:
@@ -232,6 +250,10 @@ class PastSecrets(SecretReader):
     ) -> list[SecretInfo]:
         """Return a page of records without values, of those secrets only that carried all of `labels`; never decrypts."""
         return self._past.list_infos(parse_page(prefix, after, limit), parse_labels(labels) or {})
+
+
+def _accessed(key: Key, opened: OpenedValue | None) -> Accessed:
+    return Accessed(key, outcome="missing") if opened is None else Accessed(key, opened.place.version)
 
 
 def _plain(opened: Mapping[Key, OpenedValue]) -> dict[Key, Any]:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from secretstore.crypto.aead import Aead
 from secretstore.crypto.envelope import ValuePlace, seal_value
 from secretstore.crypto.keyring import KeyRing
+from secretstore.domain.accesses import OnRead
 from secretstore.domain.acting import Actors
 from secretstore.domain.names import Key, parse_key, parse_keys, parse_labels, parse_prefix
 from secretstore.domain.records import SecretInfo, VersionInfo
@@ -34,7 +35,7 @@ from secretstore.service.checks import (
 from secretstore.service.committed import Changed, OnChange
 from secretstore.service.data_keys import DataKeys, PatientKeyRing
 from secretstore.service.merge_patch import merge_patch
-from secretstore.service.reading import PastSecrets, SecretReader
+from secretstore.service.reading import OpenedValue, PastSecrets, SecretReader
 from secretstore.service.typed import MAX_VALUE_BYTES, from_json_as, name_of_value, to_json
 
 # `transaction`: other processes are told of a change when it is committed; `after_commit`: a moment later, of many at once.
@@ -77,12 +78,13 @@ class SecretService(SecretReader):
         max_value_bytes: int = MAX_VALUE_BYTES,
         notify: Notify = "transaction",
         on_change: OnChange | None = None,
+        on_read: OnRead | None = None,
     ) -> None:
         if notify == "after_commit" and on_change is None:
             raise ValueError("notices after the commit are a client's: use client.bind(session)")
         stored_keys = DataKeyRepository(repository.session, repository.namespace)
         self._sealing = DataKeys(stored_keys, repository.namespace, keyring)
-        super().__init__(repository, repository.namespace, self._sealing)
+        super().__init__(repository, repository.namespace, self._sealing, on_read=on_read)
         self._repository = repository
         self._events = EventRepository(repository.session, repository.namespace)
         # Asked before anything is sent.
@@ -95,7 +97,7 @@ class SecretService(SecretReader):
         """Return the secrets as they were at a moment, which needs a time zone, to be read."""
         checked_time(moment, name="the moment")
         past = PastRepository(self._repository.session, self._namespace, moment)
-        return PastSecrets(past, self._namespace, self._data_keys)
+        return PastSecrets(past, self._namespace, self._data_keys, on_read=self._on_read)
 
     def set_secret(
         self,
@@ -137,7 +139,8 @@ class SecretService(SecretReader):
         wanted = parse_key(key)
         changes = from_json_as(self._to_json(wanted, patch), None, name=wanted)
         head, _ = self._lock_live(wanted, checked_version(expected_version))
-        patched = merge_patch(super().get_secret_or_raise(wanted), changes)
+        before = self._find_to_write(wanted, None)
+        patched = merge_patch(from_json_as(before.text, None, name=before.place), changes)
         new = NewValue(self._to_json(wanted, patched), None, head.expires_at)
         return self._write({wanted: new}, action="patch")[key]
 
@@ -148,10 +151,8 @@ class SecretService(SecretReader):
         """
         wanted, version = parse_key(key), known_version(to_version)
         head, _ = self._lock_live(wanted)
-        opened = self._open_one(wanted, version)
-        if opened is None:
-            raise SecretNotFoundError(self._namespace, key, version)
-        return self._write({wanted: NewValue(opened.text, None, head.expires_at)}, action="rollback")[key]
+        text = self._find_to_write(wanted, version).text
+        return self._write({wanted: NewValue(text, None, head.expires_at)}, action="rollback")[key]
 
     def delete_secret(self, key: str) -> bool:
         """Delete a secret, which can be undone; return whether there was one."""
@@ -286,6 +287,13 @@ class SecretService(SecretReader):
             self._repository.limit_namespace(limit)
         elif not self._repository.limit_secret(parse_key(key), limit):
             raise SecretNotFoundError(self._namespace, key)
+
+    def _find_to_write(self, key: Key, version: int | None) -> OpenedValue:
+        """Return a value from which the next version is made; nobody is given it, so that it is no read."""
+        opened = self._open_one(key, version)
+        if opened is None:
+            raise SecretNotFoundError(self._namespace, key, version)
+        return opened
 
     def _change_labels(
         self, key: Key, change: Callable[[Mapping[str, str]], Mapping[str, str]], expected_version: int | None
