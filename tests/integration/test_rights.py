@@ -412,6 +412,22 @@ def test_what_was_changed_by_hand_is_told_and_mended(store: SecretClient, roles:
     assert "policy mine on secret_store was made by hand" in {one.problem for one in store.grants.list(role)}
 
 
+def test_reads_of_a_limited_role_are_recorded(store: SecretClient, roles: Roles) -> None:
+    """Also what it was refused, which is about keys that it has no right to; it cannot read that record."""
+    store.set_secrets({"a/1": 1, "b/1": 2})
+    role = roles.make()
+    store.grants.add(role, prefix="a/", can=["read"])
+    reader = SecretClient(roles.engine(role), roles.keyring, audit_reads="strict")
+
+    assert reader.get_secret("a/1") == 1
+    with pytest.raises(PermissionDeniedError):
+        reader.set_secret("b/1", 3)
+    recorded = {(one.key, one.outcome, one.database_role) for one in store.audit.list_accesses()}
+    assert recorded == {("a/1", "done", role), ("b/1", "denied", role)}
+    with pytest.raises(PermissionDeniedError):
+        reader.audit.list_accesses()
+
+
 def test_a_role_with_another_name_keeps_its_rights(store: SecretClient, roles: Roles) -> None:
     """Its grants are listed under the name that it has, and adding one again leaves nothing of the old name."""
     role = roles.make()
