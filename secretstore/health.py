@@ -11,6 +11,7 @@ from secretstore.connecting import keyring_of, open_database
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.key_records import StoredDataKey
 from secretstore.errors import ConfigurationError, MasterKeyError, SchemaOutOfDateError, SecretStoreError
+from secretstore.orm.checkpoint_repository import find_age_of_last_checkpoint
 from secretstore.orm.engines import make_engine
 from secretstore.orm.key_repository import list_data_keys_in_use, most_seals
 from secretstore.orm.translate import translated
@@ -18,7 +19,7 @@ from secretstore.service.data_keys import MAX_SEALS
 from secretstore.service.explaining import describe_own
 from secretstore.settings import Settings
 
-CHECKS = ("database", "tables", "key ring", "data keys", "rights", "head-room")
+CHECKS = ("database", "tables", "key ring", "data keys", "rights", "sealing", "head-room")
 OLDEST_POSTGRESQL = 15
 # Half of what AES-GCM bears with random nonces; a data key replaces itself at an eighth of this.
 NEAR_THE_BOUND = 8 * MAX_SEALS
@@ -59,6 +60,7 @@ def _findings(settings: Settings) -> Iterator[str]:
             yield repr(keyring)
             yield _data_keys(engine, keyring)
             yield _rights(engine)
+            yield _sealing(engine)
             yield _head_room(engine)
         finally:
             engine.dispose()
@@ -117,6 +119,15 @@ def _head_room(engine: Engine) -> str:
             f"a data key has sealed about {seals:,} values and was not replaced by itself; run `secretstore keys rotate`"
         )
     return f"{left:.0%} of its {MAX_SEALS:,} seals are left to the most used data key, before it is replaced by itself"
+
+
+def _sealing(engine: Engine) -> str:
+    """Say how long ago the record was sealed; nobody has to."""
+    with translated(), Session(engine) as session:
+        age = find_age_of_last_checkpoint(session)
+    if age is None:
+        return "nothing of the record is sealed; see `secretstore audit seal`"
+    return f"the last checkpoint of the record is {age.total_seconds():,.0f} seconds old"
 
 
 def _why_closed(keyring: KeyRing, key: StoredDataKey) -> str:

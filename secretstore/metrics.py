@@ -286,6 +286,14 @@ def _of_store(holdings: Sequence[Holdings] | None, *, with_namespace: bool) -> I
     unnumbered = GaugeMetricFamily(
         "secretstore_changes_unnumbered", "changes that nobody has asked for since", labels=place
     )
+    unsealed = GaugeMetricFamily(
+        "secretstore_audit_unsealed_events", "events of both records that are in no checkpoint yet", labels=place
+    )
+    waits = GaugeMetricFamily(
+        "secretstore_audit_checkpoint_age_seconds",
+        "age of the last checkpoint, of namespaces that have unsealed events",
+        labels=place,
+    )
     ages = GaugeMetricFamily("secretstore_data_key_age_seconds", "age of the oldest active data key", labels=place)
     room = GaugeMetricFamily(
         "secretstore_data_key_seals_left_ratio",
@@ -297,9 +305,13 @@ def _of_store(holdings: Sequence[Holdings] | None, *, with_namespace: bool) -> I
         for state, numbers in _by_state(found):
             secrets.add_metric([*labels, state], sum(numbers))
         unnumbered.add_metric(labels, sum(one.unnumbered_changes for one in found))
+        unsealed.add_metric(labels, sum(one.unsealed_events for one in found))
+        waits.add_metric(
+            labels, max((one.checkpoint_age_seconds or 0.0 for one in found if one.unsealed_events), default=0.0)
+        )
         ages.add_metric(labels, max((one.data_key_age_seconds for one in found), default=0.0))
         room.add_metric(labels, min((max(MAX_SEALS - one.seals, 0) / MAX_SEALS for one in found), default=1.0))
-    yield from (secrets, unnumbered, ages, room)
+    yield from (secrets, unnumbered, unsealed, waits, ages, room)
 
 
 def _by_state(holdings: Sequence[Holdings]) -> Iterator[tuple[str, list[int]]]:

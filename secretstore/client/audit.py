@@ -1,8 +1,11 @@
 """The record of what was done to secrets, as `client.audit`; each step is a transaction of its own."""
 
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 
 from secretstore.client.keys import AsyncDriver, Driver
+from secretstore.client.sealing import sealing as sealing_in_thread
+from secretstore.client.sealing import sealing_async
 from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.acting import ANYBODY, Actors
 from secretstore.domain.names import Namespace
@@ -10,6 +13,7 @@ from secretstore.domain.records import Access
 from secretstore.domain.sealing import RECORDS, AuditHead, RecordName, Sealing, Verification
 from secretstore.service import sealing, verifying
 from secretstore.service.changes import last_access_number, list_accesses, wanted_accesses
+from secretstore.service.checks import checked_interval
 from secretstore.service.flows import OnProgress, unseen
 from secretstore.service.verifying import Asked
 
@@ -56,6 +60,13 @@ class Audit:
         checkpoint, or the row of events after it, does not hold.
         """
         return self._drive(sealing.seal(self._keyring, self.namespace, on_progress))
+
+    def sealing(self, *, every: float = 60.0) -> AbstractContextManager[None]:
+        """Seal every so many seconds in the background for as long as the block lasts, and once more at its end.
+
+        Whatever fails is logged as a warning of `secretstore.audit`, and tried again the next time.
+        """
+        return sealing_in_thread(self.seal, self.namespace, checked_interval(every))
 
     def verify(
         self,
@@ -110,6 +121,10 @@ class AsyncAudit:
     async def seal(self, *, on_progress: OnProgress = unseen) -> Sealing:
         """See `Audit.seal`."""
         return await self._drive(sealing.seal(self._keyring, self.namespace, on_progress))
+
+    def sealing(self, *, every: float = 60.0) -> AbstractAsyncContextManager[None]:
+        """See `Audit.sealing`; in a task."""
+        return sealing_async(self.seal, self.namespace, checked_interval(every))
 
     async def verify(
         self,

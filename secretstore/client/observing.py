@@ -14,7 +14,7 @@ _GIVE_MORE = frozenset({"as_of", "bind"})
 # What asks nothing of the store, or goes on for as long as it is read.
 _NO_OPERATIONS = _GIVE_MORE | {
     *("namespace", "observed_by", "statistics", "cache_statistics", "close"),
-    *("export_secrets", "watch"),
+    *("export_secrets", "watch", "sealing"),
 }
 # Properties that give things with operations of their own.
 _PARTS = ("keys", "audit", "grants")

@@ -24,6 +24,7 @@ data key that is gone.
 from collections.abc import Mapping
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
+from operator import itemgetter
 from typing import NamedTuple, Self
 
 from pybase64 import b64decode, b64encode_as_string
@@ -35,7 +36,8 @@ from secretstore.errors import DecryptionError
 FORMAT = 1
 ALGORITHM = "A256GCM"
 SHREDDED = "shredded"
-_MEMBERS = frozenset({"v", "alg", "key", "nonce", "data"})
+_MEMBERS = ("v", "alg", "key", "nonce", "data")
+_members_of = itemgetter(*_MEMBERS)
 
 
 class ValuePlace(NamedTuple):
@@ -65,11 +67,14 @@ class Envelope(NamedTuple):
     @classmethod
     def parse(cls, stored: object, what: object) -> Self:
         """Read a stored envelope, or raise `DecryptionError` that names `what` it is of."""
-        if not isinstance(stored, dict) or stored.keys() != _MEMBERS:
+        if not isinstance(stored, dict) or len(stored) != len(_MEMBERS):
             raise _unknown_format(stored, what)
-        key_id, nonce, data = stored["key"], stored["nonce"], stored["data"]
+        try:
+            version, algorithm, key_id, nonce, data = _members_of(stored)
+        except KeyError:
+            raise _unknown_format(stored, what) from None
         # A bool would pass for the number 1.
-        if stored["alg"] != ALGORITHM or stored["v"] != FORMAT or type(stored["v"]) is not int:
+        if algorithm != ALGORITHM or version != FORMAT or type(version) is not int:
             raise _unknown_format(stored, what)
         if not (type(key_id) is type(nonce) is type(data) is str):
             raise _unknown_format(stored, what)

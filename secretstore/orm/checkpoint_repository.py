@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Executable, Result, Row
@@ -100,6 +100,12 @@ class CheckpointRepository:
 
     def _execute_with(self, row: dict[str, object]) -> Result[Any]:
         return execute(self._session, statements.insert_checkpoint(), **row)
+
+
+def find_age_of_last_checkpoint(session: Session) -> timedelta | None:
+    """Return how long ago the last checkpoint of any namespace was made."""
+    age: timedelta | None = execute(session, statements.select_age_of_last_checkpoint()).scalar_one()
+    return age
 
 
 def _stored(row: Row[Any] | None) -> StoredCheckpoint | None:

@@ -98,6 +98,12 @@ def select_moment() -> Executable:
 
 
 @cache
+def select_age_of_last_checkpoint() -> Executable:
+    """How long ago the last checkpoint of any namespace was made."""
+    return select(func.clock_timestamp() - func.max(AuditCheckpoint.sealed_at))
+
+
+@cache
 def select_sealed_events(table: EventTable) -> Executable:
     """A page of events in the order of their numbers, each with all that is sealed of it."""
     event = table.__table__.c

@@ -4,12 +4,26 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Double, Executable, Interval, and_, cast, extract, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    Executable,
+    Interval,
+    Select,
+    and_,
+    cast,
+    extract,
+    func,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from secretstore.domain.holdings import Holdings
 from secretstore.orm.execute import execute
-from secretstore.orm.models import ChangeEvent, DataKey, DataKeyUse, SecretStore
+from secretstore.orm.models import AccessEvent, AuditCheckpoint, ChangeEvent, DataKey, DataKeyUse, SecretStore
 from secretstore.orm.statements import constant, is_active, parameter
 
 
@@ -20,6 +34,8 @@ def list_holdings(session: Session, *, expiring_within: timedelta) -> list[Holdi
         (count_secrets(), {"expiring_within": expiring_within}),
         (select_active_data_keys_and_seals(), {}),
         (count_unnumbered_changes(), {}),
+        (select_ages_of_checkpoints(), {}),
+        (count_unsealed_events(), {}),
     ):
         for row in execute(session, statement, **values):
             found.setdefault(row.namespace, {}).update(row._asdict())
@@ -63,6 +79,34 @@ def count_unnumbered_changes() -> Executable:
         select(ChangeEvent.namespace, func.count().label("unnumbered_changes"))
         .where(ChangeEvent.seq.is_(None))
         .group_by(ChangeEvent.namespace)
+    )
+
+
+@cache
+def select_ages_of_checkpoints() -> Executable:
+    """How old the last checkpoint of each namespace is."""
+    age = cast(extract("epoch", func.now() - func.max(AuditCheckpoint.sealed_at)), Double)
+    return select(AuditCheckpoint.namespace, age.label("checkpoint_age_seconds")).group_by(AuditCheckpoint.namespace)
+
+
+@cache
+def count_unsealed_events() -> Executable:
+    """How many events of each namespace, of both records, are in no checkpoint."""
+    parts = union_all(_unsealed(ChangeEvent, "change"), _unsealed(AccessEvent, "access")).subquery()
+    return select(parts.c.namespace, func.count().label("unsealed_events")).group_by(parts.c.namespace)
+
+
+def _unsealed(table: type[ChangeEvent] | type[AccessEvent], record: str) -> Select[Any]:
+    last = (
+        select(AuditCheckpoint.namespace, func.max(AuditCheckpoint.last_seq).label("seq"))
+        .where(AuditCheckpoint.record == constant(record))
+        .group_by(AuditCheckpoint.namespace)
+        .subquery()
+    )
+    return (
+        select(table.namespace)
+        .outerjoin(last, last.c.namespace == table.namespace)
+        .where(or_(table.seq.is_(None), last.c.seq.is_(None), table.seq > last.c.seq))
     )
 
 

@@ -100,7 +100,7 @@ class SecretReads(ABC):
 
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""
-        return [StoredValue(*row) for row in self._fetch(statements.select_values(), {"keys": keys})]
+        return [StoredValue._make(row) for row in self._fetch(statements.select_values(), {"keys": keys})]
 
     def find_whole_secrets(self, keys: Sequence[Key]) -> list[WholeSecret]:
         """Return those of the secrets that are there, whole, in no order."""
@@ -108,7 +108,7 @@ class SecretReads(ABC):
 
     def list_values(self, page: Page) -> list[StoredValue]:
         """Return a page of envelopes by key."""
-        return [StoredValue(*row) for row in self._fetch(statements.select_page_of_values(), page.parameters())]
+        return [StoredValue._make(row) for row in self._fetch(statements.select_page_of_values(), page.parameters())]
 
     def list_states(self, page: Page) -> list[State]:
         """Return a page of all that a file has of secrets."""

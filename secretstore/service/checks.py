@@ -61,6 +61,13 @@ def checked_seconds(seconds: float) -> float:
     return seconds
 
 
+def checked_interval(seconds: float) -> float:
+    """Return how often something is done, or raise `ValueError`."""
+    if not 0 < seconds < float("inf"):
+        raise ValueError("it is done every so many seconds, more than 0")
+    return seconds
+
+
 def checked_time(time: datetime, *, name: str) -> datetime:
     """Return a time, or raise `InvalidSecretValueError` where it has no time zone."""
     if time.tzinfo is None:

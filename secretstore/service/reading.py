@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol, TypeVar, overload
 
+from secretstore.crypto.aead import Aead
 from secretstore.crypto.envelope import Envelope, ValuePlace, open_value
 from secretstore.domain.accesses import Accessed, OnRead
 from secretstore.domain.names import Key, Namespace, parse_key, parse_keys, parse_labels, parse_prefix
@@ -210,15 +212,21 @@ class SecretReader:
 
     def _open_all(self, find: Callable[[], Sequence[StoredValue]]) -> dict[Key, OpenedValue]:
         try:
-            return {stored.key: self._open(stored) for stored in find()}
+            return self._opened(find())
         except DataKeyGoneError:
             # As above.
-            return {stored.key: self._open(stored) for stored in find()}
+            return self._opened(find())
 
-    def _open(self, stored: StoredValue) -> OpenedValue:
+    def _opened(self, many: Sequence[StoredValue]) -> dict[Key, OpenedValue]:
+        # Most of a batch have the same data key, which is looked up once.
+        data_key = cache(self._data_keys.get)
+        return {stored.key: self._open(stored, data_key) for stored in many}
+
+    def _open(self, stored: StoredValue, data_key: Callable[[str], Aead] | None = None) -> OpenedValue:
         place = ValuePlace(self._namespace, stored.key, stored.version)
         envelope = self._envelope(stored, place)
-        return OpenedValue(place, open_value(self._data_keys.get(envelope.key_id), envelope, place))
+        aead = (data_key or self._data_keys.get)(envelope.key_id)
+        return OpenedValue(place, open_value(aead, envelope, place))
 
     def _envelope(self, stored: StoredValue, place: ValuePlace) -> Envelope:
         return Envelope.parse(stored.envelope, place)

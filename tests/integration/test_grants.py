@@ -67,6 +67,8 @@ def test_numbers_of_the_store_take_no_right_to_read_a_value(
         "data_key": "namespace, id, state, created_at",
         "data_key_use": "namespace, data_key_id, seals",
         "change_event": "namespace, seq",
+        "access_event": "namespace, seq",
+        "audit_checkpoint": "namespace, record, last_seq, sealed_at",
     }
     raw.execute(f"GRANT USAGE ON SCHEMA secretstore TO {ROLE}")
     for table, names in columns.items():

@@ -280,6 +280,23 @@ def test_what_a_store_holds_is_counted(filled: SecretClient, metrics: Metrics, r
     assert value(metrics, "secretstore_changes_unnumbered") == 0
 
 
+def test_what_waits_to_be_sealed_is_counted(filled: SecretClient, metrics: Metrics, raw: psycopg.Connection) -> None:
+    """Events of both records that are in no checkpoint, and how long ago the last one was made where there are some."""
+    metrics.follow_store(filled.engine)
+    names = ("secretstore_audit_unsealed_events", "secretstore_audit_checkpoint_age_seconds")
+    events = number(raw, "SELECT count(*) FROM secretstore.change_event")
+    never = tuple(value(metrics, name) for name in names)
+    for namespace in NAMESPACES:
+        filled.namespace(namespace).audit.seal()
+    sealed = tuple(value(metrics, name) for name in names)
+    raw.execute("UPDATE secretstore.audit_checkpoint SET sealed_at = sealed_at - interval '1 hour'")
+    filled.set_secret("more", 1)
+
+    assert (never, sealed) == ((events, 0), (0, 0))
+    assert value(metrics, names[0]) == 1
+    assert 3600 <= value(metrics, names[1]) < 4000
+
+
 def test_namespaces_are_shown_where_that_is_asked_for(filled: SecretClient) -> None:
     """With the label each namespace has numbers of its own, and without it none is named."""
     metrics = Metrics(with_namespace=True)

@@ -30,7 +30,7 @@ from secretstore.orm.engines import make_async_engine
 from secretstore.orm.event_repository import EventRepository
 from secretstore.service.data_keys import MAX_SEALS
 from secretstore.service.explaining import describe_own
-from tests.support.roles import Roles, open_roles
+from tests.support.roles import PASSWORD, Roles, open_roles
 from tests.support.server import Server
 from tests.support.threads import DEADLINE_SECONDS, in_thread, run_together, wait_until_blocked
 
@@ -412,6 +412,63 @@ def test_what_was_changed_by_hand_is_told_and_mended(store: SecretClient, roles:
         assert roles.rights() == right
     roles.execute("CREATE POLICY mine ON secretstore.secret_store TO {} USING (true)", role)
     assert "policy mine on secret_store was made by hand" in {one.problem for one in store.grants.list(role)}
+
+
+def test_reads_of_a_limited_role_are_recorded(store: SecretClient, roles: Roles) -> None:
+    """Also what it was refused, which is about keys that it has no right to; it cannot read that record."""
+    store.set_secrets({"a/1": 1, "b/1": 2})
+    role = roles.make()
+    store.grants.add(role, prefix="a/", can=["read"])
+    reader = SecretClient(roles.engine(role), roles.keyring, audit_reads="strict")
+
+    assert reader.get_secret("a/1") == 1
+    with pytest.raises(PermissionDeniedError):
+        reader.set_secret("b/1", 3)
+    recorded = {(one.key, one.outcome, one.database_role) for one in store.audit.list_accesses()}
+    assert recorded == {("a/1", "done", role), ("b/1", "denied", role)}
+    with pytest.raises(PermissionDeniedError):
+        reader.audit.list_accesses()
+
+
+def test_a_role_with_another_name_keeps_its_rights(store: SecretClient, roles: Roles) -> None:
+    """Its grants are listed under the name that it has, and adding one again leaves nothing of the old name."""
+    role = roles.make()
+    store.set_secret("a/1", 1)
+    store.grants.add(role, prefix="a/", can=["read"])
+    renamed = f"{role}.renamed"
+    roles.execute("ALTER ROLE {} RENAME TO {}", role, renamed)
+    roles.execute(f"ALTER ROLE {{}} PASSWORD '{PASSWORD}'", renamed)
+    roles.made.append(renamed)
+    roles.made.remove(role)
+
+    assert roles.client(renamed).list_secret_keys() == ["a/1"]
+    assert [one.role for one in store.grants.list() if one.problem] == [renamed]
+    store.grants.add(renamed, prefix="a/", can=["read"])
+    assert [one.problem for one in store.grants.list()] == [None]
+    assert not any(f'"{role}"' in line for line in roles.rights())
+
+
+@pytest.mark.parametrize(
+    "attempt", ["", "ON CONFLICT DO NOTHING", "ON CONFLICT (namespace, key) DO UPDATE SET version = 2"]
+)
+def test_a_foreign_key_is_refused_alike_whether_it_is_there_or_not(
+    store: SecretClient, roles: Roles, attempt: str
+) -> None:
+    """The policy refuses before PostgreSQL looks for such a row, so that an attempt does not tell."""
+    store.set_secrets({"a/1": 1, "there": 2})
+    role = roles.make()
+    store.grants.add(role, prefix="a/", can=["read", "write", "delete"])
+    told = set()
+    with psycopg.connect(roles.url(role), autocommit=True) as limited:
+        for key in ("there", "elsewhere"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+                limited.execute(
+                    "INSERT INTO secretstore.secret_store (namespace, key, version, created_by, updated_by) "
+                    f"VALUES ('default', '{key}', 1, 'x', 'x') {attempt}".encode()
+                )
+            told.add((refused.value.diag.message_primary, refused.value.diag.message_detail))
+
+    assert len(told) == 1
 
 
 def test_what_is_explained_is_what_is_so(store: SecretClient, roles: Roles) -> None:

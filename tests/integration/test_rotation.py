@@ -249,6 +249,20 @@ def test_a_slow_writer_keeps_the_old_data_key(engine: Engine, filled: SecretClie
     assert filled.get_secret("slow") == "sealed under the old key"
 
 
+def test_a_batch_opens_each_value_with_its_own_data_key(engine: Engine, filled: SecretClient) -> None:
+    """Values under the data key before and under the active one come back from one call."""
+    with Session(engine) as session:
+        filled.bind(session).set_secret("slow", "sealed under the old key")
+        filled.keys.rotate()
+        session.commit()
+
+    assert filled.get_secrets(["k003", "slow", "k004"]) == {
+        "k003": {"n": 3},
+        "slow": "sealed under the old key",
+        "k004": {"n": 4},
+    }
+
+
 def test_a_writer_that_only_looked_keeps_the_old_data_key_too(
     engine: Engine, filled: SecretClient, raw: psycopg.Connection
 ) -> None:

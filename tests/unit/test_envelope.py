@@ -161,6 +161,13 @@ def test_a_missing_member_is_refused(kind: Kind, member: str) -> None:
 
 @EACH_KIND
 @pytest.mark.parametrize("member", STORED_VALUE)
+def test_a_member_of_another_name_is_refused(kind: Kind, member: str) -> None:
+    """Five members are not enough: they have to be those five."""
+    assert refused(kind, {"aad" if name == member else name: part for name, part in kind.stored.items()})
+
+
+@EACH_KIND
+@pytest.mark.parametrize("member", STORED_VALUE)
 @pytest.mark.parametrize("wrong", [None, True, 1.0, 2, 0, -1, "1", "", [], {}, "A128GCM", "a256gcm"], ids=repr)
 def test_a_changed_member_is_refused(kind: Kind, member: str, wrong: object) -> None:
     """No member can be replaced, not even by what Python takes for equal: `true` and `1.0` are not format 1."""

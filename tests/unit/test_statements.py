@@ -28,6 +28,7 @@ DIALECT = make_engine("postgresql://").dialect
 
 # About the keys of all namespaces on purpose.
 OF_ALL_NAMESPACES = {
+    "select_age_of_last_checkpoint",
     "select_data_keys_in_use",
     "select_data_keys_to_rewrap",
     "select_infos of all",
