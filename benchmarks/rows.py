@@ -1,6 +1,6 @@
 """Every row, in the order in which the table shows them."""
 
-from benchmarks import batches, cached, growth, imports, memory, peers, reads, threads, writes
+from benchmarks import batches, cached, growth, imports, memory, peers, reads, rights, threads, writes
 from benchmarks.harness import Row
 
 ROWS: tuple[Row, ...] = (
@@ -9,6 +9,7 @@ ROWS: tuple[Row, ...] = (
     *writes.ROWS,
     *batches.ROWS,
     *cached.ROWS,
+    *rights.ROWS,
     *growth.ROWS,
     *memory.ROWS,
     *imports.ROWS,

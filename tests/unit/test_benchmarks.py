@@ -47,6 +47,8 @@ WANTED = {
     "metrics": "≤ 8 µs",
     "cached-threads": "≤ 2 ×",
     "threads-set": "≥ 0.75 ×",
+    "get-granted": "≤ 1.3 ×",
+    "get-recorded": "≤ 2 ×",
     "growth-get": "≤ 1.3 ×",
     "growth-first-page": "≤ 1.3 ×",
     "growth-last-page": "≤ 1.3 ×",
