@@ -110,7 +110,7 @@ def list_events(  # noqa: PLR0913 - options
 ) -> None:
     """Print recorded changes, the oldest first; in a pipe a line is a JSON object.
 
-    Changes of data keys have an empty key.  Numbering changes needs the right to update the column seq of change_event.
+    Changes of data keys have an empty key.  What a role may not number itself comes as others number it.
     """
     if outcome is not None and not reads:
         raise typer.BadParameter("changes have one outcome; take --reads, too", param_hint="--outcome")

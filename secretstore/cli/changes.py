@@ -73,7 +73,7 @@ def watch_changes(
     """Print each committed change as it comes, one line for each.
 
     In a pipe a line is a JSON object.  When it is ended it says the number to go on after: so nothing is missed.
-    Without --after and --once it begins with what comes.  Numbering changes needs the right to update change_event.
+    Without --after and --once it begins with what comes.  What a role may not number itself comes as others number it.
     """
     show = shower(format_of(output_format), _COLUMNS, _WIDTHS)
     with until_nobody_reads(), opened_store(database_url, namespace) as store:

@@ -291,8 +291,8 @@ class SecretClient(SecretMethods):
         Begins after the change of that `seq`, or with what comes after the first step of the loop.  Keep the `seq` of the
         last change that you have dealt with, and nothing is missed and nothing comes twice, whatever happens to this
         process, to the database, or to transactions that commit late.  Notices only make it look sooner than after
-        `poll_seconds`.  Needs the right to number changes (`UPDATE` of `change_event`).  A database that stays away for
-        more than a minute is a `StoreUnavailableError`.
+        `poll_seconds`.  A role that may not number changes, and a replica, give them as somebody else numbers them, as
+        `audit seal` does.  A database that stays away for more than a minute is a `StoreUnavailableError`.
         """
         from secretstore.client.watching import watch  # noqa: PLC0415 - the business of few
         from secretstore.orm.listening import listening  # noqa: PLC0415 - ditto

@@ -19,7 +19,7 @@ from secretstore.domain.records import Access, Change
 from secretstore.orm import event_statements as statements
 from secretstore.orm.event_statements import EventTable
 from secretstore.orm.execute import execute, fetch
-from secretstore.orm.models import ChangeEvent
+from secretstore.orm.models import SCHEMA, ChangeEvent
 
 CHANNEL = "secretstore"
 
@@ -58,11 +58,17 @@ class EventRepository:
 
         Whoever does so at the same time waits.  A later commit gets a later number, so that whoever reads by number
         misses nothing.  The transaction has to see what was committed before each of its statements (`READ COMMITTED`).
+        Where this role or this server may not, somebody else does.
         """
-        if not self._execute(statements.select_is_unnumbered(self._table)).scalar_one():
+        if not self._execute(statements.select_is_unnumbered(self._table)).scalar_one() or not self.may_number():
             return 0
         execute(self._session, statements.lock_numbers(), lock=_lock_of(self._table, self._namespace))
         return int(self._execute(statements.number_events(self._table), limit=limit).scalar_one())
+
+    def may_number(self) -> bool:
+        """Return whether this role may give numbers, on a server that does not only follow another one."""
+        wanted = {"table": f"{SCHEMA}.{self._table.__tablename__}", "column": "seq", "privilege": "UPDATE"}
+        return bool(execute(self._session, statements.select_may_number(), **wanted).scalar_one())
 
     def last_number(self) -> int:
         """Return the number of the last event that has one, or 0."""
@@ -117,10 +123,6 @@ class EventRepository:
             request_ids=[one.by.request_id for one in accesses],
             ages=[timedelta(seconds=now - one.at) for one in accesses],
         )
-
-    def is_on_standby(self) -> bool:
-        """Return whether this server only follows another one, so that no change can be numbered here."""
-        return bool(execute(self._session, statements.select_is_standby()).scalar_one())
 
     def was_recorded(self, event_id: UUID) -> bool:
         """Return whether the transaction that wrote an event was committed; waits a little while it is under way.

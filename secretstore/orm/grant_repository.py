@@ -140,12 +140,12 @@ class GrantRepository:
 
 
 def _found(row: Any) -> FoundPolicy:  # a row of any statement
-    grant = _grant_of(row.comment, row.roles) if row.name.startswith(OURS) else None
+    grant = grant_of(row.comment, row.roles) if row.name.startswith(OURS) else None
     policy = Policy(row.table, row.name, row.roles[0], row.command, row.using, row.check, row.comment or "")
     return FoundPolicy(policy, tuple(row.roles), row.is_permissive, grant)
 
 
-def _grant_of(comment: str | None, roles: Sequence[str]) -> Grant | None:
+def grant_of(comment: str | None, roles: Sequence[str]) -> Grant | None:
     """Return the grant that a comment tells of; where its role is none of the policy's, it has another name by now."""
     try:
         told = json.loads(comment or "")

@@ -1,6 +1,6 @@
 """Reads the secrets of one namespace as they were, on a session that belongs to the caller."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from secretstore.domain.records import SecretInfo
 from secretstore.orm import past_statements as statements
 from secretstore.orm.execute import execute
 from secretstore.orm.reads import Page, State, StoredValue, state_of
+from secretstore.orm.visibility import check_may_see
 
 
 class PastRepository:
@@ -59,6 +60,10 @@ class PastRepository:
         """Return what was known of a secret without its value."""
         row = self._execute(statements.select_info(), key=key).one_or_none()
         return None if row is None else SecretInfo(**row._asdict())
+
+    def check_may_see(self, keys: Iterable[str]) -> None:
+        """Raise `PermissionDeniedError` where keys that were not found are none that the role may see."""
+        check_may_see(lambda statement, _: self._execute(statement).all(), self._namespace, keys)
 
     def count(self, prefix: str) -> int:
         """Return how many secrets had keys with a prefix."""

@@ -1,7 +1,7 @@
 """How secrets are read, wherever the statements run; and on connections of a pool, one statement at a time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from secretstore.domain.records import SecretInfo
 from secretstore.orm import key_statements, statements
 from secretstore.orm.execute import fetch_outside
 from secretstore.orm.lending import Lender
+from secretstore.orm.visibility import TO_READ, check_may_see
 
 
 class StoredValue(NamedTuple):
@@ -112,6 +113,10 @@ class SecretReads(ABC):
     def list_states(self, page: Page) -> list[State]:
         """Return a page of all that a file has of secrets."""
         return [state_of(row) for row in self._fetch(statements.select_page_of_states(), page.parameters())]
+
+    def check_may_see(self, keys: Iterable[str], commands: Sequence[str] = TO_READ) -> None:
+        """Raise `PermissionDeniedError` where keys that were not found are none that the role may see, or change."""
+        check_may_see(self._fetch, self.namespace, keys, commands)
 
     def find_info(self, key: Key) -> SecretInfo | None:
         """Return what is known of a secret without its value."""

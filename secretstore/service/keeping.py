@@ -54,6 +54,8 @@ def _find(reader: SecretReader, key: Key) -> Found:
     assert isinstance(source, SecretReads)  # noqa: S101 - only the past has another one, and nobody keeps the past
     stored = source.find_value_to_keep(key)
     if stored is None:
+        # What is denied is not kept as missing.
+        source.check_may_see([key])
         return Found(ValuePlace(reader._namespace, key, 0), None)
     opened = reader._open(stored.value)
     return Found(opened.place, opened.text, stored.seconds_left)

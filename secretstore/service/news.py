@@ -60,7 +60,8 @@ def read_news(session: Session, namespace: str, mark: Mark | None) -> News:
 
 
 def _read(session: Session, reader: ChangeReader, mark: Mark | None, data_key_ids: frozenset[str]) -> News:
-    if EventRepository(session, reader.namespace).is_on_standby():
+    # What others number may come too late for what is served from memory, and a part of the record is not enough.
+    if not EventRepository(session, reader.namespace).may_number():
         raise RecordClosedError
     # What was shredded is in no record of changes; what is rotated or destroyed for want of use reads as before.
     if mark is None or not mark.data_key_ids <= data_key_ids:

@@ -42,6 +42,9 @@ class Source(Protocol):
     def find_info(self, key: Key) -> SecretInfo | None:
         """Return what is known of a secret without its value."""
 
+    def check_may_see(self, keys: Iterable[str]) -> None:
+        """Raise `PermissionDeniedError` where keys that were not found are none that the role may see."""
+
 
 # No tuple: tools that collect the locals of a failure take tuples apart, and would show the text.
 @dataclass(frozen=True, slots=True)
@@ -151,11 +154,17 @@ class SecretReader:
 
     def describe_secret(self, key: str) -> SecretInfo | None:
         """Return what is known of a secret without its value; never decrypts."""
-        return self._source.find_info(parse_key(key))
+        wanted = parse_key(key)
+        found = self._source.find_info(wanted)
+        if found is None:
+            self._source.check_may_see([wanted])
+        return found
 
     def _read(self, key: str, as_type: Any, version: int | None, *, resolve: bool) -> Any:
         wanted = parse_key(key)
         opened = self._open_one(wanted, checked_version(version))
+        if opened is None:
+            self._source.check_may_see([wanted])
         if self._on_read is not None:
             self._on_read([_accessed(wanted, opened)])
         if opened is None:
@@ -194,6 +203,9 @@ class SecretReader:
         return _plain(opened)
 
     def _tell_of(self, opened: Mapping[Key, OpenedValue], asked: Sequence[Key]) -> None:
+        missing = [key for key in asked if key not in opened]
+        if missing:
+            self._source.check_may_see(missing)
         accessed = [_accessed(key, opened.get(key)) for key in {**dict.fromkeys(asked), **opened}]
         if self._on_read is not None and accessed:
             self._on_read(accessed)

@@ -22,6 +22,7 @@ from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.repository import Head, Heads, LockedHead, LockedHeads, NewVersion, SecretRepository, Selection
 from secretstore.orm.statements import Show
+from secretstore.orm.visibility import TO_CHANGE
 from secretstore.service.checks import (
     checked_expiry,
     checked_limit,
@@ -227,7 +228,10 @@ class SecretService(SecretReader):
         wanted = parse_key(key)
         by = self._acting()
         locked = self._repository.lock([wanted])
-        if locked is None or not self._repository.list_versions(wanted):
+        if locked is None:
+            self._repository.check_may_see([wanted], TO_CHANGE)
+            return False
+        if not self._repository.list_versions(wanted):
             return False
         self._repository.purge([wanted], moment=locked.moment, by=by)
         self._tell([wanted], locked.by_key[wanted].version)
@@ -235,7 +239,11 @@ class SecretService(SecretReader):
 
     def list_versions(self, key: str) -> list[VersionInfo]:
         """Return what is known of every version of a secret, also of a deleted one, newest first; never decrypts."""
-        return self._repository.list_versions(parse_key(key))
+        wanted = parse_key(key)
+        found = self._repository.list_versions(wanted)
+        if not found:
+            self._repository.check_may_see([wanted])
+        return found
 
     def list_secret_keys(
         self, prefix: str = "", *, include_deleted: bool = False, after: str | None = None, limit: int | None = None
@@ -285,13 +293,15 @@ class SecretService(SecretReader):
         limit = checked_limit(max_versions)
         if key is None:
             self._repository.limit_namespace(limit)
-        elif not self._repository.limit_secret(parse_key(key), limit):
+        elif not self._repository.limit_secret(wanted := parse_key(key), limit):
+            self._repository.check_may_see([wanted], TO_CHANGE)
             raise SecretNotFoundError(self._namespace, key)
 
     def _find_to_write(self, key: Key, version: int | None) -> OpenedValue:
         """Return a value from which the next version is made; nobody is given it, so that it is no read."""
         opened = self._open_one(key, version)
         if opened is None:
+            self._repository.check_may_see([key])
             raise SecretNotFoundError(self._namespace, key, version)
         return opened
 
@@ -371,6 +381,8 @@ class SecretService(SecretReader):
 
     def _expected_head(self, heads: Heads, key: Key, expected_version: int) -> Head:
         head = heads.of(key)
+        if not head.version:
+            self._repository.check_may_see([key])
         if head.live_version != expected_version:
             raise VersionConflictError(self._namespace, key, expected_version, head.live_version)
         return head
@@ -379,12 +391,15 @@ class SecretService(SecretReader):
         self._acting()
         locked = self._repository.lock([key])
         if locked is None:
+            self._repository.check_may_see([key], TO_CHANGE)
             raise SecretNotFoundError(self._namespace, key)
         return locked.by_key[key], locked
 
     def _lock_live(self, key: Key, expected_version: int | None = None) -> tuple[LockedHead, datetime]:
         self._acting()
         locked = self._repository.lock([key])
+        if locked is None:
+            self._repository.check_may_see([key], TO_CHANGE)
         head = None if locked is None else locked.by_key[key]
         live_version = 0 if head is None else head.live_version
         if expected_version is not None and live_version != expected_version:
@@ -396,6 +411,9 @@ class SecretService(SecretReader):
     def _delete(self, keys: list[Key]) -> int:
         by = self._acting()
         locked = self._repository.lock(keys)
+        missing = [key for key in keys if locked is None or key not in locked.by_key]
+        if missing:
+            self._repository.check_may_see(missing, TO_CHANGE)
         live = [] if locked is None else [key for key, head in locked.by_key.items() if head.is_live]
         if locked is not None and live:
             self._repository.delete(live, moment=locked.moment, by=by)

@@ -17,7 +17,6 @@ from secretstore import (
     Change,
     InvalidSecretKeyError,
     KeyRing,
-    PermissionDeniedError,
     SecretClient,
     StoreUnavailableError,
     migrate,
@@ -362,24 +361,6 @@ def test_the_engine_s_isolation_does_not_matter(database_url: str, keyring: KeyR
         run_together(*[number_all] * 4)
     assert [change.seq for change in store.list_changes()] == list(range(1, 102))
     engine.dispose()
-
-
-def test_whoever_may_not_number_is_told_so(
-    database_url: str, keyring: KeyRing, store: SecretClient, raw: psycopg.Connection
-) -> None:
-    """A role that only reads cannot watch, and gets the error that names rights."""
-    store.set_secret("a", 1)
-    raw.execute("CREATE ROLE only_reads LOGIN")
-    raw.execute("GRANT USAGE ON SCHEMA secretstore TO only_reads")
-    raw.execute("GRANT SELECT ON ALL TABLES IN SCHEMA secretstore TO only_reads")
-    engine = create_engine(database_url.replace("://", "+psycopg://"), connect_args={"user": "only_reads"})
-    try:
-        with pytest.raises(PermissionDeniedError):
-            SecretClient(engine, keyring).list_changes()
-    finally:
-        engine.dispose()
-        raw.execute("DROP OWNED BY only_reads")
-        raw.execute("DROP ROLE only_reads")
 
 
 def test_an_async_watch_does_the_same(database_url: str, keyring: KeyRing, raw: psycopg.Connection) -> None:

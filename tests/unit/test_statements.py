@@ -39,7 +39,7 @@ OF_ALL_NAMESPACES = {
 # About no rows at all.
 OF_NO_TABLE = {
     "select_can_record",
-    "select_is_standby",
+    "select_may_number",
     "select_may_retire",
     "limit_waiting",
     "lock_checkpoints",
