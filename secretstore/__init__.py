@@ -48,7 +48,7 @@ if typing.TYPE_CHECKING:
         SecretInfo,
         VersionInfo,
     )
-    from secretstore.domain.sealing import AuditHead, RecordHead, Sealing, Verification
+    from secretstore.domain.sealing import AuditHead, Dropping, RecordHead, Sealing, Verification
     from secretstore.moving.comparing import ProviderDifference, compare_providers
     from secretstore.moving.copying import CopiedSecret, CopyReport, copy_secrets
     from secretstore.opening import open_chain, open_provider
@@ -76,6 +76,7 @@ __all__ = [
     "CopiedSecret",
     "CopyReport",
     "DecryptionError",
+    "Dropping",
     "Explanation",
     "ExportedSecret",
     "Grant",
@@ -131,6 +132,7 @@ _PLACES = {
     "AsyncSecretClient": "secretstore.client.asynchronous",
     "AsyncSecretService": "secretstore.service.asynchronous",
     "AuditHead": "secretstore.domain.sealing",
+    "Dropping": "secretstore.domain.sealing",
     "CacheConfig": "secretstore.cache.config",
     "CacheStatistics": "secretstore.cache.config",
     "Access": "secretstore.domain.records",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from secretstore import AuditHead, RecordHead, SecretClient, Verification
 from secretstore.cli import output
+from secretstore.cli.arguments import parse_since
+from secretstore.cli.asking import confirm, refuse_unasked
 from secretstore.cli.exit_codes import CommandError, ExitCode
+from secretstore.cli.history import Yes
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 from secretstore.cli.output import Format, counted
 from secretstore.domain.sealing import RECORDS, RecordName
@@ -25,6 +29,13 @@ Examples:
   secretstore audit head > /mnt/elsewhere/head.json     # now and then
 
   secretstore audit verify --against /mnt/elsewhere/head.json
+"""
+DROP_EXAMPLES = """
+Examples:
+
+  secretstore audit drop --before 90d --export /mnt/elsewhere/reads-2026-11.jsonl
+
+  secretstore audit drop --before 2026-08-01T00:00Z --export reads.jsonl --yes
 """
 
 _COLUMNS = ("namespace", "record", "events", "checkpoints", "kept_from", "unsealed")
@@ -96,6 +107,30 @@ def show_head(*, database_url: DatabaseUrl = None, namespace: NamespaceName = No
         head = store.audit.head()
     heads = [output.plain(asdict(one)) for one in head.heads]
     output.show_data({"namespace": head.namespace, "heads": heads}, Format.JSON)
+
+
+def drop_accesses(
+    *,
+    before: Annotated[
+        datetime,
+        typer.Option(metavar="TIME", parser=parse_since, help="What was sealed before: 90d ago, or 2026-08-01T00:00Z."),
+    ],
+    export: Annotated[Path, typer.Option(metavar="FILE", help="A new file, which gets all that is dropped.")],
+    yes: Yes = False,
+    database_url: DatabaseUrl = None,
+    namespace: NamespaceName = None,
+) -> None:
+    """Take old reads, and refused and failed calls, out of the record, after an export of them.
+
+    The file is read back, and compared with what was sealed, before anything is deleted.  Changes are never dropped.
+    """
+    refuse_unasked("this takes events out of the record for good", yes=yes)
+    with opened_store(database_url, namespace) as store:
+        name = store.audit.namespace
+        confirm(f"this takes old accesses out of the record of namespace {output.printable(name)}", name, yes=yes)
+        with output.progress("verifying") as report:
+            done = store.audit.drop_accesses(before=before, export=export, on_progress=report)
+    output.say(f"dropped {counted(done.events, 'event')}" + (f", which {export} has" if done.events else ""))
 
 
 class _RecordHead(BaseModel):

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 
 from secretstore.client.keys import AsyncDriver, Driver
 from secretstore.client.sealing import sealing as sealing_in_thread
@@ -10,10 +11,10 @@ from secretstore.crypto.keyring import KeyRing
 from secretstore.domain.acting import ANYBODY, Actors
 from secretstore.domain.names import Namespace
 from secretstore.domain.records import Access
-from secretstore.domain.sealing import RECORDS, AuditHead, RecordName, Sealing, Verification
-from secretstore.service import sealing, verifying
+from secretstore.domain.sealing import RECORDS, AuditHead, Dropping, RecordName, Sealing, Verification
+from secretstore.service import dropping, sealing, verifying
 from secretstore.service.changes import last_access_number, list_accesses, wanted_accesses
-from secretstore.service.checks import checked_interval
+from secretstore.service.checks import checked_interval, checked_time
 from secretstore.service.flows import OnProgress, unseen
 from secretstore.service.verifying import Asked
 
@@ -84,6 +85,23 @@ class Audit:
         asked = Asked(self.namespace, RECORDS if record is None else (record,), first, against)
         return self._drive(verifying.verify(self._keyring, asked, on_progress))
 
+    def drop_accesses(self, *, before: datetime, export: Path, on_progress: OnProgress = unseen) -> Dropping:
+        """Take accesses that were sealed before a time out of the record, once they are in a new file that was read back.
+
+        The file gets a JSON object in a line for each.  Checkpoints stay, and so does the newest one's stretch of events; the
+        record verifies from the first event that is kept.  Whoever may not delete gets a `PermissionDeniedError`.  Changes are
+        never dropped: secrets as they were are read from them.
+        """
+        flow = dropping.drop_accesses(
+            self._keyring,
+            self.namespace,
+            checked_time(before, name="before"),
+            export,
+            by=self._actors.acting(),
+            on_progress=on_progress,
+        )
+        return self._drive(flow)
+
     def head(self) -> AuditHead:
         """Return how far the records are sealed, to be kept in a place that nobody who may change them controls."""
         return self._drive(sealing.read_head(self.namespace))
@@ -137,6 +155,18 @@ class AsyncAudit:
         """See `Audit.verify`."""
         asked = Asked(self.namespace, RECORDS if record is None else (record,), first, against)
         return await self._drive(verifying.verify(self._keyring, asked, on_progress))
+
+    async def drop_accesses(self, *, before: datetime, export: Path, on_progress: OnProgress = unseen) -> Dropping:
+        """See `Audit.drop_accesses`."""
+        flow = dropping.drop_accesses(
+            self._keyring,
+            self.namespace,
+            checked_time(before, name="before"),
+            export,
+            by=self._actors.acting(),
+            on_progress=on_progress,
+        )
+        return await self._drive(flow)
 
     async def head(self) -> AuditHead:
         """See `Audit.head`."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 # What a change of a secret can be, of data keys, and of the rights of roles.
 ACTIONS = (
     *("set", "patch", "rollback", "restore", "import", "labels", "delete", "undelete", "destroy", "purge"),
-    *("rotate", "rewrap", "destroy_data_key", "shred", "grant", "revoke"),
+    *("rotate", "rewrap", "destroy_data_key", "shred", "grant", "revoke", "drop"),
 )
 
 

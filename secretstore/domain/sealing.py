@@ -21,6 +21,17 @@ class Sealing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dropping:
+    """How many accesses were taken out of the record, and the number of the first that stays; 0 where none was."""
+
+    __module__ = "secretstore"
+
+    namespace: str
+    events: int
+    kept_from: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordHead:
     """The last checkpoint of a record; `hash` stands for it and for all before it."""
 

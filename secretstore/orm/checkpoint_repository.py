@@ -60,6 +60,20 @@ class CheckpointRepository:
         found = self._execute(statements.select_next_checkpoint(), record=self._record, from_number=number)
         return _stored(found.one_or_none())
 
+    def find_last_sealed_before(self, moment: datetime) -> int:
+        """Return the number of the last event that was sealed before a time, and is not of the newest checkpoint, or 0."""
+        found = self._execute(statements.select_last_sealed_before(), record=self._record, before=moment)
+        return int(found.scalar_one())
+
+    def find_covering(self, seq: int) -> StoredCheckpoint | None:
+        """Return the checkpoint that an event is in."""
+        found = self._execute(statements.select_covering_checkpoint(), record=self._record, seq=seq)
+        return _stored(found.one_or_none())
+
+    def delete_events_before(self, seq: int) -> None:
+        """Remove the events with lower numbers for good."""
+        self._execute(statements.delete_events_before(self._table), from_seq=seq)
+
     def find_doubled(self) -> int | None:
         """Return the first number that more than one checkpoint has."""
         found: int | None = self._execute(statements.select_doubled_checkpoint(), record=self._record).scalar()

@@ -11,6 +11,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     cast,
+    delete,
     extract,
     func,
     or_,
@@ -68,6 +69,36 @@ def select_next_checkpoint() -> Executable:
         .order_by(AuditCheckpoint.number)
         .limit(constant(1))
     )
+
+
+@cache
+def select_last_sealed_before() -> Executable:
+    """The last event of the checkpoints that were made before a time; the last one of all stays, so that numbers go on."""
+    before = parameter("before", DateTime(timezone=True))
+    newest = (
+        select(func.max(AuditCheckpoint.last_seq))
+        .where(*_in_record(), AuditCheckpoint.last_seq >= AuditCheckpoint.first_seq)
+        .scalar_subquery()
+    )
+    older = AuditCheckpoint.last_seq < newest
+    return select(func.coalesce(func.max(AuditCheckpoint.last_seq), constant(0))).where(
+        *_in_record(), AuditCheckpoint.sealed_at < before, older
+    )
+
+
+@cache
+def select_covering_checkpoint() -> Executable:
+    """The checkpoint that an event is in, with its leaves."""
+    seq = parameter("seq", BigInteger)
+    return select(*_checkpoint(), AuditCheckpoint.leaves).where(
+        *_in_record(), AuditCheckpoint.first_seq <= seq, AuditCheckpoint.last_seq >= seq
+    )
+
+
+@cache
+def delete_events_before(table: EventTable) -> Executable:
+    """Remove the events with lower numbers."""
+    return delete(table).where(in_namespace(table), table.seq < parameter("from_seq", BigInteger))
 
 
 @cache

@@ -86,6 +86,11 @@ def open_or_make_key(keyring: KeyRing, namespace: Namespace, record: RecordName)
     return (yield from open_key(keyring, namespace, record))
 
 
+def microseconds_of(moment: datetime) -> str:
+    """Return a time as checkpoints have it."""
+    return str((moment - _EPOCH) // _MICROSECOND)
+
+
 def pages(first: int, last: int) -> Iterator[range]:
     """Give the numbers that are read at once."""
     return (range(begin, min(begin + PAGE, last + 1)) for begin in range(first, last + 1, PAGE))
@@ -167,7 +172,7 @@ def _made(namespace: Namespace, stretch: _Stretch, leaves: bytes, key: Checkpoin
         first_seq=stretch.first,
         last_seq=stretch.last,
         kept_from=before.kept_from if before else 1,
-        sealed_at=str((stretch.moment - _EPOCH) // _MICROSECOND),
+        sealed_at=microseconds_of(stretch.moment),
         data_key_id=key.id,
         root=root_of(leaves),
         previous=before.hash if before else NOTHING_BEFORE,

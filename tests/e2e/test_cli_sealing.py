@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 
@@ -43,3 +44,20 @@ def test_a_file_that_is_no_head_is_refused(cli: CommandLine, written: Callable[[
 
     assert (refused.code, refused.out) == (2, "")
     assert "head.json: is not what `secretstore audit head` prints" in refused.err
+
+
+def test_old_accesses_go_into_a_file(cli: CommandLine, store: SecretClient, tmp_path: Path) -> None:
+    """Asked for twice, because nothing brings them back but the file."""
+    store.set_secret("a", 1)
+    reading = cli.with_(SECRETSTORE_AUDIT_READS="strict")
+    for _ in range(2):
+        assert reading("get", "a").code == 0
+        store.audit.seal()
+    drop = ("audit", "drop", "--before", "2100-01-01T00:00Z", "--export", str(tmp_path / "reads.jsonl"))
+
+    refused = cli(*drop)
+    assert (refused.code, "add --yes" in refused.err, list(tmp_path.iterdir())) == (2, True, [])
+    done = cli(*drop, "--yes")
+    assert (done.code, done.out, done.err) == (0, "", f"dropped 1 event, which {tmp_path / 'reads.jsonl'} has\n")
+    assert json.loads((tmp_path / "reads.jsonl").read_text())["key"] == "a"
+    assert cli("audit", "verify").code == 0

@@ -1,21 +1,38 @@
 """One call for each kind of change, on a namespace that is ready for all of them."""
 
+import tempfile
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
+
+from sqlalchemy import text
 
 from secretstore import ExportedSecret, SecretClient
 
+_ACCESS = """
+    INSERT INTO secretstore.access_event (namespace, id, key, version, action, actor)
+    VALUES (:namespace, gen_random_uuid(), 'k', 1, 'get', 'me')
+"""
 VALUE = "hunter2-of-the-test"
 
 
 def prepare(store: SecretClient) -> None:
-    """Write what the changes below need: `k` has two versions, `gone` is deleted, and one data key is not needed."""
+    """Write what the changes below need: `k` has two versions, `gone` is deleted, one data key is not needed, and accesses are sealed."""
     store.set_secret("k", {"a": VALUE})
     store.set_secret("k", {"a": 2})
     store.set_secret("gone", VALUE)
     store.delete_secret("gone")
     store.keys.rotate()
+    for _ in range(2):
+        with store.engine.begin() as connection:
+            connection.execute(text(_ACCESS), {"namespace": store.keys.namespace})
+        store.audit.seal()
+
+
+def _drop(store: SecretClient) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store.audit.drop_accesses(before=datetime.now(UTC) + timedelta(hours=1), export=Path(folder) / "reads.jsonl")
 
 
 def _restore(store: SecretClient) -> None:
@@ -48,6 +65,7 @@ CHANGES: Mapping[str, tuple[Callable[[SecretClient], object], str, int]] = Mappi
         "destroy_data_key": (_destroy_data_key, "", 0),
         "shred": (lambda store: store.keys.shred(), "", 0),
         "grant": (lambda store: store.grants.add("pg_monitor", can=["list"]), "", 0),
+        "drop": (_drop, "", 0),
         "revoke": (lambda store: store.grants.revoke("pg_read_all_stats", everything=True), "", 0),
     }
 )
