@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cache, wraps
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -56,7 +57,7 @@ def accesses_of_failure(name: str, arguments: Sequence[object], error: SecretSto
         return []
     outcome = _outcome(error)
     keys = [""] if name in _NO_KEYS else _keys(arguments)
-    return [Accessed(key, action=action, outcome=outcome) for key in keys[:_MOST_KEYS]]
+    return [Accessed(key, action=action, outcome=outcome) for key in keys]
 
 
 def recorded(face: T, on_failure: OnFailure) -> T:
@@ -76,13 +77,15 @@ def _outcome(error: SecretStoreError) -> str:
 
 def _keys(arguments: Sequence[object]) -> list[str]:
     first = arguments[0] if arguments else ""
-    many = isinstance(first, Mapping | Sequence) and not isinstance(first, str | bytes)
-    return [_legal(key) for key in cast("Iterable[object]", first if many else [first])] or [""]
+    many = isinstance(first, Mapping | Sequence) and not isinstance(first, str)
+    # Of an import these are no keys but whole secrets, perhaps a million.
+    asked = islice(cast("Iterable[object]", first if many else [first]), _MOST_KEYS)
+    return [_legal(key) for key in asked if isinstance(key, str)] or [""]
 
 
-def _legal(key: object) -> str:
+def _legal(key: str) -> str:
     try:
-        return parse_key(key) if isinstance(key, str) else ""
+        return parse_key(key)
     except InvalidSecretKeyError:
         return ""
 

@@ -124,7 +124,8 @@ class Change(Event):
 
     `seq` counts the changes of a namespace; of one key a later change has a higher one.  `action` is one of `ACTIONS`;
     `version` is the version that was written or destroyed, or else the last one.  A change of data keys or of rights has an
-    empty key and version 0; the outcome of the latter names the role, and what it was given or lost.
+    empty key and version 0; the outcome of the latter names the role, and what it was given or lost, and that of a `drop` the
+    numbers of the accesses that are gone.
     """
 
     __module__ = "secretstore"

@@ -22,10 +22,12 @@ from secretstore import (
     AsyncSecretClient,
     ConfigurationError,
     DecryptionError,
+    ExportedSecret,
     InvalidSecretKeyError,
     InvalidSecretValueError,
     KeyRing,
     PermissionDeniedError,
+    SchemaOutOfDateError,
     SecretClient,
     SecretNotFoundError,
     VersionConflictError,
@@ -156,6 +158,11 @@ FAILURES: dict[str, tuple[Callable[[Any], Any], type[Exception], list[tuple[str,
         SecretNotFoundError,
         [("none", 0, "undelete", "missing")],
     ),
+    "many": (
+        lambda face: face.delete_secrets([f"k{number}" for number in range(500)] + [" "]),
+        InvalidSecretKeyError,
+        sorted((f"k{number}", 0, "delete", "failed") for number in range(100)),
+    ),
     "an illegal key": (lambda face: face.delete_secret(" "), InvalidSecretKeyError, [("", 0, "delete", "failed")]),
     "by name": (lambda face: face.purge_secret(key=" x"), InvalidSecretKeyError, [("", 0, "purge", "failed")]),
 }
@@ -219,6 +226,19 @@ def test_an_export_is_recorded_page_by_page(
     client.close()
 
     assert recorded(raw) == [("a", 2, "export", "done"), ("b", 1, "export", "done"), ("pointing", 1, "export", "done")]
+
+
+def test_a_failed_import_is_recorded_without_a_value(engine: Engine, keyring: KeyRing, raw: psycopg.Connection) -> None:
+    """As one row, whatever it was to write."""
+    client = SecretClient(engine, keyring, audit_reads="strict", max_value_bytes=100)
+    with pytest.raises(InvalidSecretValueError):
+        client.import_secrets([ExportedSecret(key="a", value=VALUE), ExportedSecret(key="b", value=VALUE * 99)])
+    raw.execute("DROP TABLE secretstore.label_change, secretstore.secret_version CASCADE")
+    with pytest.raises(SchemaOutOfDateError):
+        client.import_secrets([ExportedSecret(key="a", value=VALUE)])
+
+    assert recorded(raw) == [("", 0, "import", "failed")]
+    assert VALUE not in str(raw.execute("SELECT * FROM secretstore.access_event").fetchall())
 
 
 def test_an_awaited_export_is_recorded(
