@@ -81,11 +81,7 @@ def connect(  # noqa: PLR0913 - each is a setting
         engine, opened, max_value_bytes=max_value_bytes, on_close=close, **_client_options(settings, cache)
     )
     if settings.audit_reads == "strict":
-        try:
-            client._check_recording()
-        except BaseException:
-            client.close()
-            raise
+        _check_recording(client)
     return client if observer is None else client.observed_by(observer)
 
 
@@ -139,6 +135,14 @@ async def connect_async(  # noqa: PLR0913 - ditto
             await client.close()
             raise
     return client if observer is None else client.observed_by(observer)
+
+
+def _check_recording(client: SecretClient) -> None:
+    try:
+        client._check_recording()
+    except BaseException:
+        client.close()
+        raise
 
 
 def open_postgres(url: str) -> "PostgresProvider":
