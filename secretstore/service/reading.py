@@ -114,7 +114,10 @@ class SecretReader:
     @overload
     def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]: ...
     def get_secrets(self, keys: Iterable[str], as_type: Any = None, *, resolve: bool = False) -> dict[str, Any]:
-        """Return the values of those secrets that are there, in the order asked for, in one round trip."""
+        """Return the values of those secrets that are there, in the order asked for, in one round trip.
+
+        Where some are not, a second one tells those that are missing from those that this role may not see.
+        """
         wanted = parse_keys(keys)
         found = self._read_all(lambda: self._source.find_values(wanted), as_type, resolve=resolve, asked=wanted)
         return {key: found[key] for key in wanted if key in found}

@@ -36,7 +36,7 @@ from tests.support.store_model import MISSING, SHREDDED, Place, Row, StoreModel,
 
 _EMPTY = """
     TRUNCATE secretstore.label_change, secretstore.data_key, secretstore.data_key_use, secretstore.secret_store, secretstore.secret_version,
-             secretstore.change_event
+             secretstore.change_event, secretstore.access_event, secretstore.audit_checkpoint
 """
 _ROWS = """
     SELECT 'head', namespace, key, version, value FROM secretstore.secret_store
