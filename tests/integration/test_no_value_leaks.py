@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from secretstore import (
     SecretStoreError,
 )
 from secretstore.crypto.local import generate_master_key
+from secretstore.domain.accesses import AuditReads
 from secretstore.metrics import Metrics
 from secretstore.orm.models import Base, SecretVersion
 from secretstore.tracing import Tracing
@@ -336,3 +338,32 @@ def test_no_metric_and_no_span_shows_a_value(loud: SecretClient) -> None:
     assert 'outcome="conflict"' in page
     assert '"secretstore.outcome": "conflict"' in told
     assert not [part for part in (*SHOWN, key) if part in page + told]
+
+
+@pytest.mark.parametrize("mode", ["buffered", "strict"])
+def test_no_record_and_no_export_of_it_shows_a_value(
+    loud: SecretClient, keyring: KeyRing, raw: psycopg.Connection, *, tmp_path: Path, mode: AuditReads
+) -> None:
+    """Read, refused, failed, sealed, verified, listed and taken out: neither rows nor records nor the file hold a part of one."""
+    store = SecretClient(loud.engine, keyring, audit_reads=mode)
+    for value in VALUES.values():
+        for _ in range(2):
+            store.set_secret("a", value)
+            store.get_secrets(["a", "none"])
+            assert_refused(partial(store.get_secret, "a", Login))
+            assert_refused(partial(store.set_secret, "a", value, expected_version=0))
+            assert_refused(partial(store.set_secrets, {"b": value, "c": f"{MARKER}\ud800"}))
+            store.close()
+            store.audit.seal()
+    told = [
+        *store.list_changes(with_data_keys=True),
+        *store.audit.list_accesses(),
+        store.audit.head(),
+        store.audit.verify(),
+    ]
+    store.audit.drop_accesses(before=datetime.now(UTC) + timedelta(hours=1), export=tmp_path / "reads.jsonl")
+
+    rows = raw.execute("SELECT t::text FROM secretstore.access_event t").fetchall()
+    written = f"{told}{rows}{(tmp_path / 'reads.jsonl').read_text()}"
+    assert '"outcome": "failed"' in written
+    assert not [part for part in SHOWN if part in written]
