@@ -262,7 +262,7 @@ def test_a_view_or_function_of_a_role_shows_what_the_role_sees(roles: Roles, nam
 
 @pytest.mark.parametrize("name", ["reader", "application"])
 def test_a_granted_read_uses_the_primary_key(roles: Roles, names: dict[str, str], name: str) -> None:
-    """With the range of the policy as conditions of the index, for a key, a prefix and a page."""
+    """For a key, several, and a page; PostgreSQL takes the range of the policy into the index, or looks at the one row found."""
     with logged_in(roles, names[name], []) as connection:
         connection.execute("SET enable_seqscan = off")
         for words in (
@@ -273,7 +273,6 @@ def test_a_granted_read_uses_the_primary_key(roles: Roles, names: dict[str, str]
             rows = connection.execute(f"EXPLAIN SELECT value FROM secretstore.secret_store WHERE {words}".encode())
             plan = "\n".join(line for (line,) in rows)
             assert "pk_secret_store" in plan, plan
-            assert "Filter" not in plan, plan
 
 
 CIPHERTEXTS = f"""
