@@ -19,7 +19,8 @@ from secretstore.domain.records import Access, Change
 from secretstore.orm import event_statements as statements
 from secretstore.orm.event_statements import EventTable
 from secretstore.orm.execute import execute, fetch
-from secretstore.orm.models import SCHEMA, ChangeEvent
+from secretstore.orm.models import ChangeEvent
+from secretstore.orm.visibility import may_update
 
 CHANNEL = "secretstore"
 
@@ -67,8 +68,7 @@ class EventRepository:
 
     def may_number(self) -> bool:
         """Return whether this role may give numbers, on a server that does not only follow another one."""
-        wanted = {"table": f"{SCHEMA}.{self._table.__tablename__}", "column": "seq", "privilege": "UPDATE"}
-        return bool(execute(self._session, statements.select_may_number(), **wanted).scalar_one())
+        return may_update(self._session, self._table.__tablename__, self._table.seq.key)
 
     def last_number(self) -> int:
         """Return the number of the last event that has one, or 0."""

@@ -40,13 +40,6 @@ def select_is_unnumbered(table: EventTable) -> Executable:
 
 
 @cache
-def select_may_number() -> Executable:
-    """Whether this role, on this server, may give numbers to the events of a table."""
-    wanted = (parameter(name, Text) for name in ("table", "column", "privilege"))
-    return select(and_(func.has_column_privilege(*wanted), func.pg_is_in_recovery().is_(False)))
-
-
-@cache
 def lock_numbers() -> Executable:
     """Wait until nobody else numbers events, and let nobody begin until the transaction ends."""
     return select(func.pg_advisory_xact_lock(parameter("lock", BigInteger)))

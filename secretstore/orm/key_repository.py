@@ -18,6 +18,7 @@ from secretstore.orm import key_statements as statements
 from secretstore.orm.execute import execute
 from secretstore.orm.key_statements import ValueTable
 from secretstore.orm.models import DataKey
+from secretstore.orm.visibility import may_update
 
 _WHY_KEPT = {
     "active": "it is the active one",
@@ -123,14 +124,7 @@ class DataKeyRepository:
 
     def may_retire(self) -> bool:
         """Return whether this role may retire data keys; one that is limited to some keys of secrets may not."""
-        found = execute(
-            self._session,
-            statements.select_may_retire(),
-            table=str(DataKey.__table__),
-            column=DataKey.state.key,
-            privilege="UPDATE",
-        )
-        return bool(found.scalar_one())
+        return may_update(self._session, DataKey.__tablename__, DataKey.state.key)
 
     def lock_active(self, data_key_id: str) -> bool:
         """Keep a data key from being taken away until the transaction ends; return whether it is still active."""

@@ -176,14 +176,6 @@ def retire_used_up_data_key() -> Executable:
 
 
 @cache
-def select_may_retire() -> Executable:
-    """Whether this role may retire data keys."""
-    return select(
-        func.has_column_privilege(parameter("table", Text), parameter("column", Text), parameter("privilege", Text))
-    )
-
-
-@cache
 def lock_active_data_key() -> Executable:
     """Keep a data key from being taken away until the transaction ends; no row where it is not active."""
     return select(DataKey.id).where(_this_one(), is_active()).with_for_update(read=True, key_share=True)

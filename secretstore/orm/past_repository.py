@@ -12,7 +12,7 @@ from secretstore.domain.records import SecretInfo
 from secretstore.orm import past_statements as statements
 from secretstore.orm.execute import execute
 from secretstore.orm.reads import Page, State, StoredValue, state_of
-from secretstore.orm.visibility import check_may_see
+from secretstore.orm.visibility import check_may
 
 
 class PastRepository:
@@ -61,9 +61,10 @@ class PastRepository:
         row = self._execute(statements.select_info(), key=key).one_or_none()
         return None if row is None else SecretInfo(**row._asdict())
 
-    def check_may_see(self, keys: Iterable[str]) -> None:
-        """Raise `PermissionDeniedError` where keys that were not found are none that the role may see."""
-        check_may_see(lambda statement, _: self._execute(statement).all(), self._namespace, keys)
+    def check_may(self, keys: Iterable[str], *_: str) -> None:
+        """Raise `PermissionDeniedError` where the role may not see the past of keys that were not found."""
+        history = frozenset({"history"})
+        check_may(lambda statement, _: self._execute(statement).all(), self._namespace, keys, history)
 
     def count(self, prefix: str) -> int:
         """Return how many secrets had keys with a prefix."""

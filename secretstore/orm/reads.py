@@ -13,7 +13,7 @@ from secretstore.domain.records import SecretInfo
 from secretstore.orm import key_statements, statements
 from secretstore.orm.execute import fetch_outside
 from secretstore.orm.lending import Lender
-from secretstore.orm.visibility import TO_READ, check_may_see
+from secretstore.orm.visibility import check_may
 
 
 class StoredValue(NamedTuple):
@@ -114,9 +114,9 @@ class SecretReads(ABC):
         """Return a page of all that a file has of secrets."""
         return [state_of(row) for row in self._fetch(statements.select_page_of_states(), page.parameters())]
 
-    def check_may_see(self, keys: Iterable[str], commands: Sequence[str] = TO_READ) -> None:
-        """Raise `PermissionDeniedError` where keys that were not found are none that the role may see, or change."""
-        check_may_see(self._fetch, self.namespace, keys, commands)
+    def check_may(self, keys: Iterable[str], *abilities: str) -> None:
+        """Raise `PermissionDeniedError` where the role may do none of this with keys that were not found."""
+        check_may(self._fetch, self.namespace, keys, frozenset(abilities))
 
     def find_info(self, key: Key) -> SecretInfo | None:
         """Return what is known of a secret without its value."""

@@ -155,6 +155,13 @@ def _page(show: Show, *columns: ColumnElement[Any]) -> Select[Any]:
 
 
 @cache
+def select_may_update() -> Executable:
+    """Whether this role may change a column of a table, on a server that does not only follow another one."""
+    wanted = (parameter(name, Text) for name in ("table", "column", "privilege"))
+    return select(and_(func.has_column_privilege(*wanted), func.pg_is_in_recovery().is_(False)))
+
+
+@cache
 def select_value() -> Executable:
     """The envelope of one secret, and whether readers see it.
 

@@ -55,7 +55,7 @@ def _find(reader: SecretReader, key: Key) -> Found:
     stored = source.find_value_to_keep(key)
     if stored is None:
         # What is denied is not kept as missing.
-        source.check_may_see([key])
+        source.check_may([key], "read")
         return Found(ValuePlace(reader._namespace, key, 0), None)
     opened = reader._open(stored.value)
     return Found(opened.place, opened.text, stored.seconds_left)

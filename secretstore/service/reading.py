@@ -42,8 +42,8 @@ class Source(Protocol):
     def find_info(self, key: Key) -> SecretInfo | None:
         """Return what is known of a secret without its value."""
 
-    def check_may_see(self, keys: Iterable[str]) -> None:
-        """Raise `PermissionDeniedError` where keys that were not found are none that the role may see."""
+    def check_may(self, keys: Iterable[str], *abilities: str) -> None:
+        """Raise `PermissionDeniedError` where the role may do none of this with keys that were not found."""
 
 
 # No tuple: tools that collect the locals of a failure take tuples apart, and would show the text.
@@ -160,14 +160,14 @@ class SecretReader:
         wanted = parse_key(key)
         found = self._source.find_info(wanted)
         if found is None:
-            self._source.check_may_see([wanted])
+            self._source.check_may([wanted], "list")
         return found
 
     def _read(self, key: str, as_type: Any, version: int | None, *, resolve: bool) -> Any:
         wanted = parse_key(key)
         opened = self._open_one(wanted, checked_version(version))
         if opened is None:
-            self._source.check_may_see([wanted])
+            self._source.check_may([wanted], "read" if version is None else "history")
         if self._on_read is not None:
             self._on_read([_accessed(wanted, opened)])
         if opened is None:
@@ -206,12 +206,12 @@ class SecretReader:
         return _plain(opened)
 
     def _tell_of(self, opened: Mapping[Key, OpenedValue], asked: Sequence[Key]) -> None:
-        missing = [key for key in asked if key not in opened]
+        # What was not asked for by name is there.
+        missing = [key for key in asked if key not in opened] if len(opened) < len(asked) else []
         if missing:
-            self._source.check_may_see(missing)
-        accessed = [_accessed(key, opened.get(key)) for key in {**dict.fromkeys(asked), **opened}]
-        if self._on_read is not None and accessed:
-            self._on_read(accessed)
+            self._source.check_may(missing, "read")
+        if self._on_read is not None and (opened or missing):
+            self._on_read([_accessed(key, opened.get(key)) for key in (*opened, *missing)])
 
     def _open_all(self, find: Callable[[], Sequence[StoredValue]]) -> dict[Key, OpenedValue]:
         try:

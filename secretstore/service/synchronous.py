@@ -22,7 +22,6 @@ from secretstore.orm.key_repository import DataKeyRepository
 from secretstore.orm.past_repository import PastRepository
 from secretstore.orm.repository import Head, Heads, LockedHead, LockedHeads, NewVersion, SecretRepository, Selection
 from secretstore.orm.statements import Show
-from secretstore.orm.visibility import TO_CHANGE
 from secretstore.service.checks import (
     checked_expiry,
     checked_limit,
@@ -229,7 +228,7 @@ class SecretService(SecretReader):
         by = self._acting()
         locked = self._repository.lock([wanted])
         if locked is None:
-            self._repository.check_may_see([wanted], TO_CHANGE)
+            self._repository.check_may([wanted], "delete")
             return False
         if not self._repository.list_versions(wanted):
             return False
@@ -242,7 +241,8 @@ class SecretService(SecretReader):
         wanted = parse_key(key)
         found = self._repository.list_versions(wanted)
         if not found:
-            self._repository.check_may_see([wanted])
+            # Whoever deletes sees which versions there are.
+            self._repository.check_may([wanted], "history", "delete")
         return found
 
     def list_secret_keys(
@@ -294,14 +294,14 @@ class SecretService(SecretReader):
         if key is None:
             self._repository.limit_namespace(limit)
         elif not self._repository.limit_secret(wanted := parse_key(key), limit):
-            self._repository.check_may_see([wanted], TO_CHANGE)
+            self._repository.check_may([wanted], "write", "delete")
             raise SecretNotFoundError(self._namespace, key)
 
     def _find_to_write(self, key: Key, version: int | None) -> OpenedValue:
         """Return a value from which the next version is made; nobody is given it, so that it is no read."""
         opened = self._open_one(key, version)
         if opened is None:
-            self._repository.check_may_see([key])
+            self._repository.check_may([key], "read" if version is None else "history")
             raise SecretNotFoundError(self._namespace, key, version)
         return opened
 
@@ -382,7 +382,7 @@ class SecretService(SecretReader):
     def _expected_head(self, heads: Heads, key: Key, expected_version: int) -> Head:
         head = heads.of(key)
         if not head.version:
-            self._repository.check_may_see([key])
+            self._repository.check_may([key], "write")
         if head.live_version != expected_version:
             raise VersionConflictError(self._namespace, key, expected_version, head.live_version)
         return head
@@ -391,7 +391,7 @@ class SecretService(SecretReader):
         self._acting()
         locked = self._repository.lock([key])
         if locked is None:
-            self._repository.check_may_see([key], TO_CHANGE)
+            self._repository.check_may([key], "write", "delete")
             raise SecretNotFoundError(self._namespace, key)
         return locked.by_key[key], locked
 
@@ -399,7 +399,7 @@ class SecretService(SecretReader):
         self._acting()
         locked = self._repository.lock([key])
         if locked is None:
-            self._repository.check_may_see([key], TO_CHANGE)
+            self._repository.check_may([key], "write")
         head = None if locked is None else locked.by_key[key]
         live_version = 0 if head is None else head.live_version
         if expected_version is not None and live_version != expected_version:
@@ -413,7 +413,7 @@ class SecretService(SecretReader):
         locked = self._repository.lock(keys)
         missing = [key for key in keys if locked is None or key not in locked.by_key]
         if missing:
-            self._repository.check_may_see(missing, TO_CHANGE)
+            self._repository.check_may(missing, "delete")
         live = [] if locked is None else [key for key, head in locked.by_key.items() if head.is_live]
         if locked is not None and live:
             self._repository.delete(live, moment=locked.moment, by=by)

@@ -192,3 +192,26 @@ def test_a_part_of_the_record_confirms_no_cache(store: SecretClient, roles: Role
     store.grants.add(role, prefix="a/", can=["read", "audit"])
     with Session(roles.engine(role)) as session, pytest.raises(RecordClosedError):
         read_news(session, "default", None)
+
+
+def test_history_that_is_denied_is_not_an_empty_one(store: SecretClient, roles: Roles) -> None:
+    """A role that reads everything, and the past of a part, is not told that the rest had none."""
+    store.set_secrets({"a/1": 1, "b/1": 1})
+    role = roles.make()
+    store.grants.add(role, can=["read"])
+    store.grants.add(role, prefix="a/", can=["read", "history"])
+    client = roles.client(role)
+
+    assert (client.get_secret("b/1"), client.get_secret("a/1", version=1), len(client.list_versions("a/1"))) == (
+        1,
+        1,
+        1,
+    )
+    for call in (
+        lambda: client.list_versions("b/1"),
+        lambda: client.get_secret("b/1", version=1),
+        lambda: client.as_of(datetime.now(UTC)).get_secret("b/1"),
+        lambda: client.as_of(datetime.now(UTC)).describe_secret("b/1"),
+    ):
+        with pytest.raises(PermissionDeniedError, match="whether it is there or not"):
+            call()

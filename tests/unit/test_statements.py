@@ -39,8 +39,7 @@ OF_ALL_NAMESPACES = {
 # About no rows at all.
 OF_NO_TABLE = {
     "select_can_record",
-    "select_may_number",
-    "select_may_retire",
+    "select_may_update",
     "limit_waiting",
     "lock_checkpoints",
     "lock_numbers",
