@@ -20,7 +20,7 @@ from secretstore.cli.arguments import parse_count, parse_place, parse_since
 from secretstore.cli.changes import Show, json_line, shower, until_nobody_reads
 from secretstore.cli.options import DatabaseUrl, NamespaceName, OutputFormat, format_of, opened_store
 from secretstore.cli.output import Format
-from secretstore.domain.accesses import OUTCOMES, READS
+from secretstore.domain.accesses import ATTEMPTS, OUTCOMES
 from secretstore.domain.records import ACTIONS, Event
 from secretstore.errors import StoreUnavailableError
 
@@ -57,7 +57,7 @@ _WIDTHS_OF_READS = (8, 25, 8, 7, 7, 16, 12)
 _NAMES = tuple(one.name for one in fields(Event))
 _LOOK_SECONDS = 1.0
 
-Action = StrEnum("Action", {name.upper(): name for name in (*READS, *ACTIONS)})  # type: ignore[misc] # of those there are
+Action = StrEnum("Action", {name.upper(): name for name in (*ATTEMPTS, *ACTIONS)})  # type: ignore[misc] # of those there are
 Outcome = StrEnum("Outcome", {name.upper(): name for name in OUTCOMES})  # type: ignore[misc] # ditto
 
 

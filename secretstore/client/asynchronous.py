@@ -440,15 +440,18 @@ class AsyncSecretClient(AsyncSecretMethods):
                 return await session.run_sync(trial.was_committed)
 
     async def _drive(self, flow: Flow[T]) -> T:
-        if self._options.audit_reads == "off":
-            return await self._drive_on(self.engine, flow)
-        async with self._recording_failures(getattr(flow, "__name__", ""), ()):
-            return await self._drive_on(self.engine, flow)
+        return await self._drive_on(self.engine, flow)
 
     async def _drive_committed(self, flow: Flow[T]) -> T:
         return await self._drive_on(self._committed_engine, flow)
 
     async def _drive_on(self, engine: AsyncEngine, flow: Flow[T]) -> T:
+        if self._options.audit_reads == "off":
+            return await self._go_through(engine, flow)
+        async with self._recording_failures(getattr(flow, "__name__", ""), ()):
+            return await self._go_through(engine, flow)
+
+    async def _go_through(self, engine: AsyncEngine, flow: Flow[T]) -> T:
         answer = None
         while True:
             try:

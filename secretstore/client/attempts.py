@@ -34,17 +34,24 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
         "collect": "purge",
         "import_secrets": "import",
         "restore": "restore",
+        "set_max_versions": "limit",
         "rotate": "rotate",
         "rewrap": "rewrap",
         "destroy": "destroy_data_key",
         "shred": "shred",
+        "reencrypt": "reencrypt",
+        "add": "grant",
+        "revoke": "revoke",
+        "drop_accesses": "drop",
     }
 )
 # Of a call with more keys than that, these are recorded.
 _MOST_KEYS = 100
 _GIVEN = ("key", "keys", "values")
 _PAST = "as_of"
-_NO_KEYS = frozenset({"get_secrets_by_prefix", "list_secret_keys", "list_secrets", "get_secret_count", "read_page"})
+_NO_KEYS = frozenset(
+    {"get_secrets_by_prefix", "list_secret_keys", "list_secrets", "get_secret_count", "read_page", "set_max_versions"}
+)
 
 # Is told of a call by its name, of what it was called with, and how it failed.
 OnFailure = Callable[[str, Sequence[object], SecretStoreError], Any]

@@ -101,7 +101,7 @@ class ClientOptions:
 
     def _stamped(self, accessed: Sequence[Accessed]) -> list[Stamped]:
         # A read needs nobody to be named.
-        by = Actors(self.actors.default).acting()
+        by = self.actors.known()
         return [Stamped(one, by) for one in accessed]
 
     def _add_to_buffer(self, stamped: Sequence[Stamped]) -> None:

@@ -458,15 +458,18 @@ class SecretClient(SecretMethods):
             return trial.was_committed(session)
 
     def _drive(self, flow: Flow[T]) -> T:
-        if self._options.audit_reads == "off":
-            return self._drive_on(self.engine, flow)
-        with self._recording_failures(getattr(flow, "__name__", ""), ()):
-            return self._drive_on(self.engine, flow)
+        return self._drive_on(self.engine, flow)
 
     def _drive_committed(self, flow: Flow[T]) -> T:
         return self._drive_on(self._committed_engine, flow)
 
     def _drive_on(self, engine: Engine, flow: Flow[T]) -> T:
+        if self._options.audit_reads == "off":
+            return self._go_through(engine, flow)
+        with self._recording_failures(getattr(flow, "__name__", ""), ()):
+            return self._go_through(engine, flow)
+
+    def _go_through(self, engine: Engine, flow: Flow[T]) -> T:
         answer = None
         while True:
             try:

@@ -11,8 +11,8 @@ from secretstore.domain.acting import Acting
 # `buffered`: written by the process soon after the read; `strict`: in the transaction of the read, or there is no value.
 AuditReads: TypeAlias = Literal["off", "buffered", "strict"]
 
-# What reads, beside what changes.
-READS = ("get", "export", "describe", "history", "list")
+# What is tried, beside what is recorded as a change.
+ATTEMPTS = ("get", "export", "describe", "history", "list", "limit", "reencrypt")
 OUTCOMES = ("done", "missing", "denied", "failed")
 
 

@@ -52,16 +52,20 @@ class Actors:
         if self.default is not None:
             parse_actor(self.default)
 
+    def known(self) -> Acting:
+        """Return who acts now, as far as somebody is named."""
+        around = _AROUND.get()
+        return Acting(around.actor or self.default, around.request_id)
+
     def acting(self) -> Acting:
         """Return who acts now; raises `ConfigurationError` where somebody has to be named and nobody is."""
-        around = _AROUND.get()
-        actor = around.actor or self.default
-        if actor is None and self.is_required:
+        known = self.known()
+        if known.actor is None and self.is_required:
             raise ConfigurationError(
                 "a change needs an actor here, and none is named: make it inside `with secretstore.acting_as(…)`, or give "
                 "actor= or SECRETSTORE_ACTOR"
             )
-        return Acting(actor, around.request_id)
+        return known
 
 
 # Whoever the database role is.

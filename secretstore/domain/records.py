@@ -135,7 +135,7 @@ class Change(Event):
 class Access(Event):
     """A read of a value, or a call that was refused or failed.
 
-    `action` is what was tried: one of `READS`, or of `ACTIONS`.  `outcome` is `done`, `missing` where there was no such
+    `action` is what was tried: one of `ATTEMPTS`, or of `ACTIONS`.  `outcome` is `done`, `missing` where there was no such
     secret, `denied`, or `failed`.  `version` is what was read, or 0; the key is empty where no single one was asked for.
     """
 

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from sqlalchemy.orm import Session
 
-from secretstore.domain.accesses import OUTCOMES, READS
+from secretstore.domain.accesses import ATTEMPTS, OUTCOMES
 from secretstore.domain.names import Key, Namespace, parse_actor, parse_key, parse_prefix
 from secretstore.domain.records import ACTIONS, Access, Change
 from secretstore.orm.event_repository import EventRepository, Wanted
@@ -48,7 +48,7 @@ def wanted_accesses(
 ) -> Wanted:
     """Return which accesses are wanted, once all of it is found to be legal."""
     if action is not None:
-        _check_word(action, (*READS, *ACTIONS), "no access")
+        _check_word(action, (*ATTEMPTS, *ACTIONS), "no access")
     if outcome is not None:
         _check_word(outcome, OUTCOMES, "no outcome")
     return Wanted(prefix=parse_prefix(prefix), action=action, outcome=outcome, **_parsed(key, actor, since))

@@ -27,7 +27,6 @@ from secretstore.service.sealing import microseconds_of, open_key, pages, read_e
 from secretstore.service.verifying import Asked, verify
 
 _RECORD: RecordName = "access"
-_GOES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,8 @@ def drop_accesses(
     yield from _export(namespace, old, to)
     yield from _check_file(namespace, old, to)
     key = yield from open_key(keyring, namespace, _RECORD)
-    for _ in range(_GOES):
-        if (yield InTransaction(partial(_drop, namespace, old, key, by=by))):
-            return Dropping(namespace=namespace, events=old.last - old.first + 1, kept_from=old.last + 1)
-    raise StoreUnavailableError("others seal all the time; the file is there, and nothing was dropped")
+    yield InTransaction(partial(_drop, namespace, old, key, by=by))
+    return Dropping(namespace=namespace, events=old.last - old.first + 1, kept_from=old.last + 1)
 
 
 def _find_old(namespace: Namespace, before: datetime, session: Session) -> _Old | None:
@@ -73,6 +70,17 @@ def _export(namespace: Namespace, old: _Old, to: Path) -> Flow[None]:
             lines.writelines(_line(event) for event in events)
         lines.flush()
         os.fsync(lines.fileno())
+    _keep_name(to)
+
+
+def _keep_name(file: Path) -> None:
+    """Have the name of a new file survive a crash, where a folder can be told to (POSIX)."""
+    if os.name == "posix":
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _opened(to: Path) -> int:
@@ -119,13 +127,17 @@ def _compare(namespace: str, stored: StoredCheckpoint, events: Iterator[Sequence
             raise RecordTamperedError(namespace, _RECORD, "edited", seq=seq)
 
 
-def _drop(namespace: Namespace, old: _Old, key: CheckpointKey, session: Session, *, by: Acting) -> bool:
-    """Say in a checkpoint of no events that older ones are gone, delete them, and record it; False if others were faster."""
+def _drop(namespace: Namespace, old: _Old, key: CheckpointKey, session: Session, *, by: Acting) -> None:
+    """Say in a checkpoint of no events that older ones are gone, delete them, and record it; nobody seals meanwhile."""
     checkpoints = CheckpointRepository(session, namespace, _RECORD)
     checkpoints.lock()
     last = checkpoints.find_last()
-    if last is None or last.checkpoint.kept_from != old.first or not last.checkpoint.is_authentic(key, last.mac):
-        return False
+    if last is None or not last.checkpoint.is_authentic(key, last.mac):
+        raise RecordTamperedError(namespace, _RECORD, "edited", checkpoint=last.checkpoint.number if last else 1)
+    if last.checkpoint.kept_from != old.first:
+        raise StoreUnavailableError(
+            "someone else has dropped accesses meanwhile; nothing was dropped here, try it again"
+        )
     moment = checkpoints.now()
     made = replace(
         last.checkpoint,
@@ -136,8 +148,6 @@ def _drop(namespace: Namespace, old: _Old, key: CheckpointKey, session: Session,
         root=root_of(b""),
         previous=last.checkpoint.hash,
     )
-    if not checkpoints.add(StoredCheckpoint(made, key.authenticate(made.content)), moment):
-        return False
+    checkpoints.add(StoredCheckpoint(made, key.authenticate(made.content)), moment)
     checkpoints.delete_events_before(old.last + 1)
     EventRepository(session, namespace).record("drop", by, outcome=f"done: accesses {old.first} to {old.last}")
-    return True

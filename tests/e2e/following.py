@@ -25,8 +25,8 @@ Child = subprocess.Popen[bytes]
 
 
 @contextmanager
-def following(cli: CommandLine, raw: psycopg.Connection, *arguments: str) -> Iterator[Child]:
-    """Start a command with pipes, and wait until it listens."""
+def following(cli: CommandLine, raw: psycopg.Connection, *arguments: str, listens: bool = True) -> Iterator[Child]:
+    """Start a command with pipes, and wait until it listens, if it does."""
     # A signal may come while psycopg or the pool has a connection in its hands that nobody else knows yet, and which nobody
     # closes then; Python says so only where it is asked to.
     command = [sys.executable, *PROGRAM[:2], "-W", "ignore::ResourceWarning", *PROGRAM[2:], *arguments]
@@ -36,7 +36,8 @@ def following(cli: CommandLine, raw: psycopg.Connection, *arguments: str) -> Ite
         deadline = threading.Timer(DEADLINE_SECONDS, child.kill)
         deadline.start()
         try:
-            wait_until(raw, LISTENERS, 1)
+            if listens:
+                wait_until(raw, LISTENERS, 1)
             yield child
         finally:
             deadline.cancel()

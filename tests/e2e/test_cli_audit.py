@@ -57,7 +57,7 @@ def test_a_list_is_what_was_asked_for(cli: CommandLine, options: tuple[str, ...]
     assert keys_and_actions(done.out) == expected
 
 
-@pytest.mark.parametrize("options", [("--action", "sett"), ("--since", "yesterday")])
+@pytest.mark.parametrize("options", [("--action", "sett"), ("--since", "yesterday"), ("--outcome", "denied")])
 def test_what_cannot_be_asked_is_refused(cli: CommandLine, options: tuple[str, ...]) -> None:
     """A misspelt word is a usage error of one line."""
     done = cli("audit", "list", *options)
@@ -111,6 +111,22 @@ def test_the_last_ones_are_shown(cli: CommandLine, store: SecretClient) -> None:
 
     assert [key for key, _ in keys_and_actions(cli("audit", "tail").out)] == [f"k{place:02}" for place in range(2, 12)]
     assert keys_and_actions(cli("audit", "tail", "--lines", "1").out) == [("k11", "set")]
+
+
+def test_a_tail_follows_reads(cli: CommandLine, recorded: SecretClient, raw: psycopg.Connection) -> None:
+    """Which nobody is told of, and whose number says where to go on."""
+    reader = SecretClient(recorded.engine, recorded._options.keyring, audit_reads="strict")
+    reader.get_secrets(["none", "no other"])
+    with following(cli, raw, "audit", "tail", "--reads", "-f", "--lines", "1", listens=False) as child:
+        first = next_change(child)
+        reader.get_secret_or_raise("b, c")
+        second = next_change(child)
+        code, _, err = end(child, signal.SIGINT)
+
+    assert (first["seq"], first["outcome"]) == (2, "missing")
+    assert (second["seq"], second["key"], second["action"], second["outcome"]) == (3, "b, c", "get", "done")
+    assert err == "to go on: secretstore audit list --reads --after 3 --namespace default\n"
+    assert code == 130
 
 
 def test_a_tail_follows(listening_cli: CommandLine, recorded: SecretClient, raw: psycopg.Connection) -> None:

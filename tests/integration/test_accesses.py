@@ -39,6 +39,7 @@ from secretstore.domain.accesses import AuditReads
 from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 from secretstore.orm.engines import make_async_engine, make_engine
 from tests.support.children import answer_of_child
+from tests.support.proxy import open_door
 from tests.support.server import Server
 from tests.support.threads import number, run_together
 
@@ -162,6 +163,11 @@ FAILURES: dict[str, tuple[Callable[[Any], Any], type[Exception], list[tuple[str,
         lambda face: face.delete_secrets([f"k{number}" for number in range(500)] + [" "]),
         InvalidSecretKeyError,
         sorted((f"k{number}", 0, "delete", "failed") for number in range(100)),
+    ),
+    "a limit of none": (
+        lambda face: face.set_max_versions(3, key="none"),
+        SecretNotFoundError,
+        [("", 0, "limit", "missing")],
     ),
     "an illegal key": (lambda face: face.delete_secret(" "), InvalidSecretKeyError, [("", 0, "delete", "failed")]),
     "by name": (lambda face: face.purge_secret(key=" x"), InvalidSecretKeyError, [("", 0, "purge", "failed")]),
@@ -407,6 +413,62 @@ def test_siblings_and_observers_record_too(engine: Engine, keyring: KeyRing, raw
 
     found = raw.execute("SELECT namespace, key, outcome FROM secretstore.access_event ORDER BY namespace").fetchall()
     assert found == [("default", "k", "missing"), ("other", "k", "done")]
+
+
+def test_what_is_the_owners_is_recorded_where_it_is_refused(
+    filled: datetime, unrecorded: str, keyring: KeyRing, raw: psycopg.Connection
+) -> None:
+    """Keys and grants, too."""
+    raw.execute(f"GRANT INSERT ON secretstore.access_event TO {ROLE}")
+    raw.execute(f"REVOKE INSERT, UPDATE ON secretstore.data_key FROM {ROLE}")
+    for kind in ("client", "async client"):
+        with calling(kind, unrecorded, keyring, audit_reads="strict") as call:
+            for do in (
+                lambda face: face.keys.rotate(),
+                lambda face: face.keys.shred(),
+                lambda face: face.grants.add("pg_monitor", can=["read"]),
+                lambda face: face.grants.revoke("pg_monitor", everything=True),
+            ):
+                with pytest.raises(PermissionDeniedError):
+                    call(do)
+
+    assert recorded(raw) == [("", 0, action, "denied") for action in ("rotate", "shred", "grant", "revoke")] * 2
+
+
+def test_what_waits_is_written_when_the_database_is_back(
+    filled: datetime,
+    *,
+    server: Server,
+    database: str,
+    keyring: KeyRing,
+    raw: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what still waits when the client closes is counted, for want of a database."""
+    monkeypatch.setattr(accesses, "DELAY_SECONDS", 3600)
+    with open_door(server) as door:
+        engine = make_engine(door.url(database))
+        client = SecretClient(engine, keyring, audit_reads="buffered", retry_seconds=0)
+        assert client.get_secret("a") == VALUE
+        door.break_next_commit("before")
+        assert not written_now(client)
+        assert (recorded(raw), client.statistics().accesses_dropped) == ([], 0)
+        assert client.get_secret("b") == VALUE
+        client.close()
+        assert sorted(recorded(raw)) == [("a", 2, "get", "done"), ("b", 1, "get", "done")]
+        client.get_secret("a")
+        door.close()
+        engine.dispose()
+        client.close()
+
+    assert (len(recorded(raw)), client.statistics().accesses_dropped) == (2, 1)
+
+
+def written_now(client: SecretClient) -> bool:
+    """Write what waits, before its time, and return whether the database took it."""
+    buffer = client._buffer
+    assert buffer is not None
+    return buffer._work.write()
 
 
 def test_a_value_that_does_not_open_is_a_failure(

@@ -33,6 +33,8 @@ def test_changes_are_sealed_while_the_block_lasts(store: SecretClient) -> None:
         store.set_secret("a", 2)
         until(lambda: last_sealed(store) == 2)
 
+        assert store.audit.verify()[0].unsealed == 0
+
 
 def test_the_end_of_the_block_seals_once_more_and_at_once(store: SecretClient) -> None:
     """Nobody waits for the next time, and what came last is sealed."""
