@@ -39,6 +39,7 @@ from secretstore.domain.accesses import AuditReads
 from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 from secretstore.orm.engines import make_async_engine, make_engine
 from tests.support.children import answer_of_child
+from tests.support.frames import shown_by_frames
 from tests.support.proxy import open_door
 from tests.support.server import Server
 from tests.support.threads import number, run_together
@@ -282,8 +283,9 @@ def test_without_its_record_there_is_no_value(
     with calling(kind, unrecorded, keyring, audit_reads="strict") as call:
         for read, rows in READS.values():
             if rows:
-                with pytest.raises(PermissionDeniedError):
+                with pytest.raises(PermissionDeniedError) as caught:
                     call(lambda face, read=read: read(face, filled))
+                assert not [text for text in shown_by_frames(caught.value) if VALUE in text]
         assert call(lambda face: face.describe_secret("a")).version == 2
 
     assert recorded(raw) == []
@@ -299,8 +301,9 @@ def test_a_warm_cache_gives_nothing_without_a_record(
         raw.execute(f"REVOKE INSERT ON secretstore.access_event FROM {ROLE}")
         with pytest.raises(PermissionDeniedError):
             call(lambda face: face.get_secret("a"))
-        with pytest.raises(PermissionDeniedError):
+        with pytest.raises(PermissionDeniedError) as caught:
             call(lambda face: next(face.export_secrets()))
+        assert not [text for text in shown_by_frames(caught.value) if VALUE in text]
         with pytest.raises(VersionConflictError):
             call(lambda face: face.set_secret("a", 1, expected_version=9))
 

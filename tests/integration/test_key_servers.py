@@ -58,10 +58,12 @@ def every_call(store: SecretClient) -> list[Callable[[], object]]:
         store.keys.rotate,
         store.keys.reencrypt,
         lambda: store.keys.rewrap(everything=True),
+        store.audit.seal,
+        store.audit.verify,
     ]
 
 
-@pytest.mark.parametrize("call", range(9))
+@pytest.mark.parametrize("call", range(11))
 def test_a_client_asks_outside_every_transaction(
     engine: Engine, served: ServedMasterKey, raw: psycopg.Connection, call: int
 ) -> None:
