@@ -327,5 +327,6 @@ def _holdings_of(engine: Engine, expiring_within: timedelta, *, strict: bool) ->
     except SecretStoreError as error:
         if strict:
             raise
-        _LOGGER.warning("what the store holds could not be asked: %s", error)
+        kind = type(error).__name__
+        _LOGGER.warning("what the store holds could not be asked: %s", error, extra={"secretstore_error": kind})
         return None

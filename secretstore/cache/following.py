@@ -126,8 +126,9 @@ class Following:
         # If it is the database that is away, that shows here.
         yield Connect(listens=False)
         self._say(
+            "notices",
             "notices of changes do not arrive, as behind a pooler in transaction mode or on a standby; the cache asks for "
-            "changes every second instead (listen_url or SECRETSTORE_LISTEN_URL names a direct way)"
+            "changes every second instead (listen_url or SECRETSTORE_LISTEN_URL names a direct way)",
         )
         return False
 
@@ -186,8 +187,9 @@ class Following:
             news: News = yield Ask(partial(read_news, namespace=namespace, mark=mark))
         except RecordClosedError:
             self._say(
+                "changes",
                 "the record of changes cannot be read (it takes UPDATE on change_event, and no standby); the cache keeps "
-                "values for max_stale_seconds only"
+                "values for max_stale_seconds only",
             )
             return False
         if news.keys is None:
@@ -198,10 +200,10 @@ class Following:
         self._entries.confirm(space, moment)
         return True
 
-    def _say(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            _LOGGER.warning(message)
+    def _say(self, missing: str, message: str) -> None:
+        if missing not in self._said:
+            self._said.add(missing)
+            _LOGGER.warning(message, extra={"secretstore_missing": missing})
 
 
 def _parsed(payload: str) -> object:

@@ -260,5 +260,6 @@ class TaskListener:
 
 def _unexpected(error: Exception) -> StoreUnavailableError:
     # Its text is not known, and could repeat anything.
-    _LOGGER.warning("the cache could not follow changes for a moment: %s", type(error).__name__)
+    kind = type(error).__name__
+    _LOGGER.warning("the cache could not follow changes for a moment: %s", kind, extra={"secretstore_error": kind})
     return StoreUnavailableError("following changes failed")

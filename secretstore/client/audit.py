@@ -65,7 +65,7 @@ class Audit:
     def sealing(self, *, every: float = 60.0) -> AbstractContextManager[None]:
         """Seal every so many seconds in the background for as long as the block lasts, and once more at its end.
 
-        Whatever fails is logged as a warning of `secretstore.audit`, and tried again the next time.
+        Whatever fails is logged as a warning of `secretstore.client`, and tried again the next time.
         """
         return sealing_in_thread(self.seal, self.namespace, checked_interval(every))
 

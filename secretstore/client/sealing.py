@@ -13,7 +13,7 @@ from secretstore.domain.sealing import Sealing
 from secretstore.errors import SecretStoreError
 from secretstore.service.flows import OnProgress
 
-_LOGGER = logging.getLogger("secretstore.audit")
+_LOGGER = logging.getLogger("secretstore.client")
 
 
 class _Left(Exception):  # noqa: N818 - no error: the block was left, and its end goes on with the rest

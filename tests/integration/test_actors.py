@@ -16,6 +16,7 @@ import secretstore
 from secretstore import (
     AsyncProviderClient,
     AsyncSecretClient,
+    CacheConfig,
     ConfigurationError,
     InvalidSecretKeyError,
     KeyRing,
@@ -24,6 +25,7 @@ from secretstore import (
     SecretStoreError,
     acting_as,
 )
+from secretstore.domain.accesses import AuditReads
 from secretstore.domain.records import ACTIONS
 from secretstore.orm.engines import make_engine
 from secretstore.orm.repository import Times
@@ -87,6 +89,27 @@ def test_each_change_is_recorded_once_with_who_and_whence(
     for action, change in OTHERS.items():
         change_once(raw, store.namespace(f"other {action}"), change, action)
     engine.dispose()
+
+
+@pytest.mark.parametrize("mode", ["off", "buffered", "strict"])
+def test_normal_work_says_nothing_at_warning(
+    engine: Engine, keyring: KeyRing, caplog: pytest.LogCaptureFixture, mode: AuditReads
+) -> None:
+    """Every kind of change, reads from a cache and past it, lists, seals and metrics."""
+    caplog.set_level("INFO", "secretstore")
+    store = SecretClient(engine, keyring, audit_reads=mode, cache=CacheConfig())
+    for action, (change, _, _) in CHANGES.items():
+        there = store.namespace(action)
+        prepare(there)
+        there.get_secrets(["k", "none"])
+        there.get_secret("k")
+        change(there)
+        there.audit.seal()
+        there.audit.verify()
+        there.list_changes()
+    store.close()
+
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("secretstore")] == []
 
 
 def change_once(

@@ -68,7 +68,7 @@ def test_what_fails_is_told_and_tried_again(
     raw.execute("ALTER TABLE secretstore.audit_checkpoint RENAME TO elsewhere")
     store.set_secret("a", "hunter2-of-the-test")
 
-    with caplog.at_level(logging.WARNING, "secretstore.audit"), store.audit.sealing(every=OFTEN):
+    with caplog.at_level(logging.WARNING, "secretstore.client"), store.audit.sealing(every=OFTEN):
         until(lambda: len(caplog.records) > 1)
         raw.execute("ALTER TABLE secretstore.elsewhere RENAME TO audit_checkpoint")
         until(lambda: last_sealed(store) == 1)
