@@ -34,6 +34,14 @@ SELECT concat_ws(' ', 'schema', x.grantee::regrole, x.privilege_type)
   FROM pg_namespace n, aclexplode(n.nspacl) x WHERE n.nspname = 'secretstore' AND x.grantee <> n.nspowner
 """
 
+# To take rights away changes rows of the catalog first and locks tables afterwards, and vacuuming does it the other way round.
+_LOCK_TABLES = """
+DO $$ BEGIN EXECUTE (
+    SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(CAST(oid::regclass AS text), ', ' ORDER BY oid))
+      FROM pg_class WHERE relnamespace = 'secretstore'::regnamespace AND relkind = 'r'
+); END $$
+"""
+
 
 @dataclass
 class Roles:
@@ -72,6 +80,14 @@ class Roles:
         """Run a statement of the owner that names roles."""
         self.raw.execute(sql.SQL(words).format(*map(sql.Identifier, roles)))
 
+    def drop(self) -> None:
+        """Take all roles away, and what they may do."""
+        with self.raw.transaction():
+            self.raw.execute(_LOCK_TABLES)
+            for role in self.made:
+                self.execute("DROP OWNED BY {}", role)
+                self.execute("DROP ROLE {}", role)
+
     def rights(self) -> set[str]:
         """Return all rights to the store, in PostgreSQL's own words."""
         return {line for (line,) in self.raw.execute(_RIGHTS)}
@@ -86,6 +102,4 @@ def open_roles(server: Server, database: str, raw: psycopg.Connection, keyring: 
             yield roles
         finally:
             opened.close()
-            for role in roles.made:
-                roles.execute("DROP OWNED BY {}", role)
-                roles.execute("DROP ROLE {}", role)
+            roles.drop()
