@@ -132,6 +132,7 @@ class RemoteSecretProviderContract:
     ) -> None:
         """A call that is disturbed once answers as it would have, or says that it did not succeed."""
         undisturbed = _CALLS[call](provider)
+        assert undisturbed, "what is there is not found"
         self._begin(network, trouble, times=1)
 
         answered = self._answer_or_none(lambda: _CALLS[call](provider))
