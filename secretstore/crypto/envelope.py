@@ -38,6 +38,8 @@ ALGORITHM = "A256GCM"
 SHREDDED = "shredded"
 _MEMBERS = ("v", "alg", "key", "nonce", "data")
 _members_of = itemgetter(*_MEMBERS)
+# How base64 ends after a last group of two bytes, or of one, where the bits that are not used are zero.
+_CANONICAL_ENDS = (*(f"{last}=" for last in "AEIMQUYcgkosw048"), *(f"{last}==" for last in "AQgw"))
 
 
 class ValuePlace(NamedTuple):
@@ -53,8 +55,9 @@ class ValuePlace(NamedTuple):
     def associated_data(self, data_key_id: str) -> bytes:
         """Return what the tag covers beside the value."""
         # What many values have in common is joined once.
-        place = _joined("secretstore value 1", self.namespace), _framed(self.key), _joined(str(self.version))
-        return b"".join((*place, _joined(data_key_id)))
+        start, end = _joined("secretstore value 1", self.namespace), _joined_end(self.version, data_key_id)
+        key = self.key.encode()
+        return b"".join((start, len(key).to_bytes(4, "big"), key, end))
 
 
 class Envelope(NamedTuple):
@@ -163,6 +166,11 @@ def _joined(*fields: str) -> bytes:
     return b"".join(map(_framed, fields))
 
 
+@lru_cache(maxsize=1024)
+def _joined_end(version: int, data_key_id: str) -> bytes:
+    return _joined(str(version), data_key_id)
+
+
 def _framed(field: str) -> bytes:
     encoded = field.encode()
     return len(encoded).to_bytes(4, "big") + encoded
@@ -170,10 +178,11 @@ def _framed(field: str) -> bytes:
 
 def _decoded(text: str, what: object) -> bytes:
     try:
-        decoded = b64decode(text, validate=True)
+        # By position, because names of arguments take as long as all the rest.
+        decoded = b64decode(text, None, True)  # noqa: FBT003 - `altchars` and `validate`
     except ValueError:
         decoded = b""
     # Strict as it is, it takes any bits that a last group of one or two bytes does not use.
-    if text and (not decoded or ((rest := len(decoded) % 3) and b64encode_as_string(decoded[-rest:]) != text[-4:])):
+    if text and (not decoded or (text[-1] == "=" and not text.endswith(_CANONICAL_ENDS))):
         raise DecryptionError(f"{what} was changed: a part of it is not canonical base64")
     return decoded

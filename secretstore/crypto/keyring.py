@@ -86,7 +86,8 @@ class KeyRing:
         self._max_opened = max_opened
         self._clock = clock
         self._chance = chance
-        self._opened: OrderedDict[DataKeyPlace, _Opened] = OrderedDict()
+        # By place; every read looks here, and so by a tuple as good as one, which is made in a fraction of the time.
+        self._opened: OrderedDict[tuple[str, str], _Opened] = OrderedDict()
         self._opening: dict[DataKeyPlace, Future[Aead]] = {}
         self._prepared: dict[str, NewDataKey] = {}
         self._lock = threading.Lock()
@@ -128,9 +129,9 @@ class KeyRing:
         with self._lock:
             return self._prepared.pop(namespace, None)
 
-    def opened(self, place: DataKeyPlace) -> Aead | None:
+    def opened(self, namespace: str, data_key_id: str) -> Aead | None:
         """Return a data key that this process has opened not too long ago."""
-        found = self._opened.get(place)
+        found = self._opened.get((namespace, data_key_id))
         return found.aead if found is not None and self._clock() < found.fresh_until else None
 
     def open(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> Aead:

@@ -34,7 +34,7 @@ class KeyServerCall(Exception):  # noqa: N818 - no error: it leaves the transact
 class OpenedKeys(Protocol):
     """What a service needs of a key ring."""
 
-    def opened(self, place: DataKeyPlace) -> Aead | None:
+    def opened(self, namespace: str, data_key_id: str) -> Aead | None:
         """Return a data key that is at hand."""
 
     def open(self, wrapped: Mapping[str, object], place: DataKeyPlace) -> Aead:
@@ -84,10 +84,10 @@ class DataKeyFinder:
 
     def get(self, data_key_id: str) -> Aead:
         """Return the data key of an id; raises `DataKeyGoneError` where there is none."""
-        place = DataKeyPlace(self._namespace, data_key_id)
-        return self._keyring.opened(place) or self._open(place)
+        return self._keyring.opened(self._namespace, data_key_id) or self._open(data_key_id)
 
-    def _open(self, place: DataKeyPlace) -> Aead:
+    def _open(self, data_key_id: str) -> Aead:
+        place = DataKeyPlace(self._namespace, data_key_id)
         wrapped = self._stored.find_wrapped(place.data_key_id)
         if wrapped is None:
             raise DataKeyGoneError(

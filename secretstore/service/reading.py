@@ -47,7 +47,8 @@ class Source(Protocol):
 
 
 # No tuple: tools that collect the locals of a failure take tuples apart, and would show the text.
-@dataclass(frozen=True, slots=True)
+# Nor frozen: every read makes one, and that would take it twice as long.
+@dataclass(slots=True)
 class OpenedValue:
     """A value as JSON text, and where it stands."""
 

@@ -212,7 +212,7 @@ def _reseal_under(
 
 
 def _opened(keyring: KeyRing, stored: StoredDataKey) -> Flow[Aead]:
-    at_hand = keyring.opened(stored.place)
+    at_hand = keyring.opened(*stored.place)
     return at_hand or (yield Outside(partial(keyring.open, stored.wrapped, stored.place)))
 
 

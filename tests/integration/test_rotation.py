@@ -17,7 +17,6 @@ from secretstore.crypto.envelope import ValuePlace, seal_value
 from secretstore.crypto.local import generate_master_key
 from secretstore.domain.key_records import DataKeyInfo, Reencryption
 from secretstore.domain.names import Namespace, parse_key
-from secretstore.domain.protocols import DataKeyPlace
 from secretstore.orm.key_repository import DataKeyRepository, SealedValue
 from secretstore.service import rotation
 from secretstore.service.typed import MAX_VALUE_BYTES
@@ -162,7 +161,7 @@ def test_an_envelope_that_changes_without_a_new_version_is_kept(
 ) -> None:
     """What is put under the same version between reading and replacing, as a restore by hand does, is not overwritten."""
     store.set_secrets({"a": "before", "b": "before"})
-    old = keyring.opened(DataKeyPlace("default", only(keys_by_state(store)["active"]).id))
+    old = keyring.opened("default", only(keys_by_state(store)["active"]).id)
     assert old is not None
     restored = seal_value(old, b'"restored"', ValuePlace("default", "a", 1)).as_json()
 

@@ -184,12 +184,12 @@ def test_an_opened_data_key_is_kept_for_its_place_alone() -> None:
     master_key = CountingMasterKey()
     ring = KeyRing(master_key)
     other = DataKeyPlace("staging", PLACE.data_key_id)
-    assert ring.opened(PLACE) is None
+    assert ring.opened(*PLACE) is None
 
     opened = ring.open(WRAPPED, PLACE)
 
-    assert ring.opened(PLACE) is opened
-    assert ring.opened(other) is None
+    assert ring.opened(*PLACE) is opened
+    assert ring.opened(*other) is None
     assert ring.open(WRAPPED, other) is not opened
     assert master_key.unwrapped == [PLACE, other]
 
@@ -202,8 +202,8 @@ def test_the_number_of_opened_data_keys_has_a_limit() -> None:
     for place in places:
         ring.open(WRAPPED, place)
 
-    assert ring.opened(places[0]) is None
-    assert all(ring.opened(place) is not None for place in places[1:])
+    assert ring.opened(*places[0]) is None
+    assert all(ring.opened(*place) is not None for place in places[1:])
 
 
 def test_an_opened_data_key_is_looked_at_again_after_a_while() -> None:
@@ -213,12 +213,12 @@ def test_an_opened_data_key_is_looked_at_again_after_a_while() -> None:
     ring.open(WRAPPED, PLACE)
 
     now[0] = 59.9
-    assert ring.opened(PLACE) is not None
+    assert ring.opened(*PLACE) is not None
     now[0] = 60.0
-    assert ring.opened(PLACE) is None
+    assert ring.opened(*PLACE) is None
     ring.open(WRAPPED, PLACE)
     now[0] = 119.9
-    assert ring.opened(PLACE) is not None
+    assert ring.opened(*PLACE) is not None
 
 
 def test_a_data_key_that_is_gone_is_forgotten() -> None:
@@ -229,7 +229,7 @@ def test_a_data_key_that_is_gone_is_forgotten() -> None:
     ring.forget(PLACE)
     ring.forget(PLACE)
 
-    assert ring.opened(PLACE) is None
+    assert ring.opened(*PLACE) is None
 
 
 def test_threads_that_open_one_data_key_share_one_answer() -> None:
@@ -267,7 +267,7 @@ def test_a_prepared_data_key_is_taken_once() -> None:
     taken = ring.new_data_key("prod")
     assert ring.take_prepared("prod") is None
     assert ring.new_data_key("prod").id != taken.id
-    assert ring.opened(DataKeyPlace("prod", taken.id)) is taken.aead
+    assert ring.opened(*DataKeyPlace("prod", taken.id)) is taken.aead
 
 
 def test_a_data_key_is_wrapped_anew_by_the_first_master_key() -> None:
@@ -297,7 +297,7 @@ def test_a_data_key_that_does_not_open_is_not_kept() -> None:
 
     with pytest.raises(MasterKeyError):
         ring.open(wrapped_by(entry("old", OLD)), PLACE)
-    assert ring.opened(PLACE) is None
+    assert ring.opened(*PLACE) is None
 
 
 def test_a_key_ring_shows_ids_only() -> None:

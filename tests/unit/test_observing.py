@@ -166,7 +166,7 @@ def test_calls_of_key_servers_are_told(master_key: str) -> None:
     made = observed.new_data_key("default")
     place = DataKeyPlace("default", made.id)
 
-    assert ring.opened(place) is observed.opened(place) is made.aead
+    assert ring.opened(*place) is observed.opened(*place) is made.aead
     observed.open(made.wrapped, place)
     far.is_away = True
     with pytest.raises(MasterKeyError):
