@@ -2,18 +2,20 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, Executable, Result
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from secretstore.orm import statements, wire
 from secretstore.orm.lending import Lender
 from secretstore.orm.models import SecretStore
 from secretstore.orm.translate import translated
 
+_KNOWN = "secretstore_connection"  # in `Session.info`
 _THEIRS = (SQLAlchemyError, psycopg.Error)
 
 
@@ -54,8 +56,8 @@ def fetch_outside(lender: Lender, statement: Executable, values: Mapping[str, ob
         if prepared is not None:
             lent = lender.take()
             try:
-                if wire.is_free(driver := lent.driver_connection):
-                    return wire.fetch(driver, statement, values, kept=lent.info if prepared else None)
+                if wire.is_free(lent.driver):
+                    return wire.fetch(lent.driver, statement, values, kept=lent.info if prepared else None)
             finally:
                 lender.give_back(lent)
         with engine.begin() as connection:
@@ -90,4 +92,40 @@ def is_listened_to(bind: Connection | Engine) -> bool:
 def connection_of(session: Session) -> Connection:
     """Return the connection of the tables of ours."""
     # The session's own execute would flush the caller's pending objects and mix their errors with ours.
-    return session.connection(bind_arguments={"mapper": SecretStore})
+    own = session_of(session)
+    known: _Known | None = own.info.get(_KNOWN)
+    if known is None or not known.holds(own):
+        connection = own.connection({"mapper": SecretStore})
+        known = own.info[_KNOWN] = _Known(
+            connection, own.get_transaction(), own.get_nested_transaction(), _bind_of(own)
+        )
+    return known.connection
+
+
+def session_of(session: Session | scoped_session[Session]) -> Session:
+    """Return a session as it is, and of a registry of sessions the one of this place."""
+    return session() if isinstance(session, scoped_session) else session
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The connection that a session gave: to ask it again and again takes longer than PostgreSQL takes to read."""
+
+    connection: Connection
+    root: SessionTransaction | None
+    # A session sets the savepoint when it is first asked for a connection in it.
+    savepoint: SessionTransaction | None
+    bind: Engine | Connection
+
+    def holds(self, session: Session) -> bool:
+        """Return whether the session would give the same again, and nothing else would come of it."""
+        return (
+            self.root is session.get_transaction()
+            and self.savepoint is session.get_nested_transaction()
+            and session.is_active
+            and self.bind is _bind_of(session)
+        )
+
+
+def _bind_of(session: Session) -> Engine | Connection:
+    return session.get_bind(SecretStore)

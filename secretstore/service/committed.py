@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from secretstore.domain.names import Key, Namespace
+from secretstore.orm.execute import session_of
 
 _OF_SESSION = "secretstore.committed"
 
@@ -32,7 +33,7 @@ def after_commit(session: Session | scoped_session[Session], tell: OnChange) -> 
 
     def changed(change: Changed) -> None:
         # Listening on a registry of sessions would be listening on all of them.
-        own = session() if isinstance(session, scoped_session) else session
+        own = session_of(session)
         # Only now, so that a session that is only read is left as it is.
         _collected(own).add(own, change, tell)
 
