@@ -3,6 +3,8 @@
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
 
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
@@ -12,6 +14,30 @@ from secretstore.orm import wire
 # Of a pool of ten, and ten more.
 KEPT_CONNECTIONS = 10
 _FRESH_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Lent:
+    """A connection of a pool, and what every statement asks of it, which takes the pool longer to tell than to keep."""
+
+    connection: PoolProxiedConnection
+    driver: Any  # of psycopg
+    info: dict[Any, Any]
+    given_back: float = 0.0
+
+    @classmethod
+    def of(cls, connection: PoolProxiedConnection) -> Self:
+        """Ask a connection once."""
+        return cls(connection, connection.driver_connection, connection.info)
+
+    def close(self) -> None:
+        """Bring the connection back to the pool."""
+        self.connection.close()
+
+    def give_up(self) -> None:
+        """Close the connection to the server, too."""
+        self.connection.invalidate()
+        self.connection.close()
 
 
 class Lender:
@@ -24,33 +50,32 @@ class Lender:
     def __init__(self, engine: Engine, *, keeps: int = 0) -> None:
         self.engine = engine
         self._keeps = keeps
-        self._kept: list[tuple[PoolProxiedConnection, float]] = []
+        self._kept: list[Lent] = []
         self._process_id = os.getpid()
 
-    def take(self) -> PoolProxiedConnection:
+    def take(self) -> Lent:
         """Return a connection at rest, of this process, that the server has not closed as far as its socket knows."""
         if self._process_id != os.getpid():
             # After a fork they are the parent's; the pool has its own way to find that out.
             self._process_id, self._kept = os.getpid(), []
         while self._kept:
             try:
-                lent, given_back = self._kept.pop()
+                lent = self._kept.pop()
             except IndexError:  # another thread was faster
                 break
             # Looking takes longer than all else here, and what is lost within a moment is read again by the client.
-            if time.monotonic() - given_back < _FRESH_SECONDS or not wire.is_closed_by_server(lent.driver_connection):
+            if time.monotonic() - lent.given_back < _FRESH_SECONDS or not wire.is_closed_by_server(lent.driver):
                 return lent
-            lent.invalidate()
-            lent.close()
-        return self.engine.raw_connection()
+            lent.give_up()
+        return Lent.of(self.engine.raw_connection())
 
-    def give_back(self, lent: PoolProxiedConnection) -> None:
+    def give_back(self, lent: Lent) -> None:
         """Take a connection back; one that is not at rest is closed."""
-        if not wire.is_free(lent.driver_connection):
-            lent.invalidate()
-            lent.close()
+        if not wire.is_at_rest(lent.driver):
+            lent.give_up()
             return
-        self._kept.append((lent, time.monotonic()))
+        lent.given_back = time.monotonic()
+        self._kept.append(lent)
         if len(self._kept) > self._keeps:
             self._let_go(self._keeps)
 
@@ -67,4 +92,4 @@ class Lender:
         # Many threads may be in here at once, and each sees to it that not too many are kept.
         while len(self._kept) > keeps:
             with suppress(IndexError):
-                self._kept.pop()[0].close()
+                self._kept.pop().close()

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Executable
@@ -22,6 +23,10 @@ class StoredValue(NamedTuple):
     key: Key
     version: int
     envelope: Mapping[str, object] | None
+
+
+# As `_make` does, without a step in Python for each row of a batch.
+_stored_value = partial(tuple.__new__, StoredValue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class SecretReads(ABC):
 
     def find_values(self, keys: Sequence[Key]) -> list[StoredValue]:
         """Return the envelopes of those secrets that are there, in no order."""
-        return [StoredValue._make(row) for row in self._fetch(statements.select_values(), {"keys": keys})]
+        return list(map(_stored_value, self._fetch(statements.select_values(), {"keys": keys})))
 
     def find_whole_secrets(self, keys: Sequence[Key]) -> list[WholeSecret]:
         """Return those of the secrets that are there, whole, in no order."""
@@ -108,7 +113,7 @@ class SecretReads(ABC):
 
     def list_values(self, page: Page) -> list[StoredValue]:
         """Return a page of envelopes by key."""
-        return [StoredValue._make(row) for row in self._fetch(statements.select_page_of_values(), page.parameters())]
+        return list(map(_stored_value, self._fetch(statements.select_page_of_values(), page.parameters())))
 
     def list_states(self, page: Page) -> list[State]:
         """Return a page of all that a file has of secrets."""

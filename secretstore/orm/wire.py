@@ -44,9 +44,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from types import MappingProxyType
-from typing import Any, NoReturn, ParamSpec, TypeAlias, cast
+from typing import Any, NoReturn, ParamSpec, TypeAlias
 
 import psycopg
 from psycopg import pq
@@ -124,6 +124,11 @@ def is_free(driver: object) -> bool:
     return status_of(driver) == IDLE
 
 
+def is_at_rest(driver: object) -> bool:
+    """Return whether a driver connection is open and in no transaction."""
+    return isinstance(driver, _DRIVERS) and driver.pgconn.transaction_status == IDLE
+
+
 def begins_plainly(driver: Any) -> bool:  # of psycopg
     """Return whether the next statement on a connection at rest begins a transaction without settings of its own."""
     return not driver.autocommit and driver.isolation_level is driver.read_only is driver.deferrable is None
@@ -187,7 +192,6 @@ def _fetch_unnamed(driver: Driver, compiled: Compiled, encoded: _Encoded) -> lis
 
 
 def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: _Encoded) -> list[Any]:
-    stands_alone = driver.pgconn.transaction_status == IDLE
     try:
         prepared = kept.statements.get(compiled.name) or _prepare(driver, kept, compiled)
         result = _run_prepared(driver, prepared.name, compiled, encoded)
@@ -196,7 +200,7 @@ def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: 
             raise
         kept.forget()
         # What failed alone did nothing; what failed in a transaction has ended it.
-        if not stands_alone:
+        if not is_at_rest(driver):
             raise
         return _fetch_unnamed(driver, compiled, encoded)
     if prepared.columns is None:
@@ -216,8 +220,7 @@ def _run_prepared(driver: Driver, name: bytes, compiled: Compiled, encoded: _Enc
     pgconn = driver.pgconn
     if compiled.only_reads and isinstance(driver, psycopg.Connection):
         with driver.lock:
-            # psycopg's types forbid nulls here, and its code does not.
-            return _checked(pgconn.exec_prepared(name, cast("Sequence[bytes]", encoded), compiled.formats))
+            return _checked(pgconn.exec_prepared(name, encoded, compiled.formats))  # type: ignore[arg-type] # psycopg's types forbid nulls here, and its code does not
     return _checked(_exchange(driver, pgconn.send_query_prepared, name, encoded, compiled.formats))
 
 
@@ -334,8 +337,13 @@ def compile_once(statement: Executable) -> Compiled:
         formats=tuple(_format(compiled.binds[name].type) for name in names),
         constants={name: bind.value for name, bind in compiled.binds.items() if not bind.required},
         only_reads=sql.startswith(b"SELECT") and b" FOR " not in sql,
-        make_row=namedtuple("Row", statement.selected_columns.keys())._make,  # type: ignore[attr-defined] # noqa: PYI024 - every one of ours selects
+        make_row=_maker(statement.selected_columns.keys()),  # type: ignore[attr-defined] # every one of ours selects
     )
+
+
+def _maker(columns: Iterable[str]) -> Callable[[Iterable[Any]], Any]:
+    # As `_make` does, which takes as long as the rest of a row; a statement has as many columns as it selects.
+    return partial(tuple.__new__, namedtuple("Row", columns))  # noqa: PYI024 - its columns are known only here
 
 
 def _encoder(type_: TypeEngine[Any]) -> Encode:

@@ -7,11 +7,11 @@ from typing import cast
 import psycopg
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from secretstore import KeyRing, SecretClient
 from secretstore.orm import lending
-from secretstore.orm.lending import KEPT_CONNECTIONS, Lender
+from secretstore.orm.lending import KEPT_CONNECTIONS, Lender, Lent
 from tests.support.children import answer_of_child
 from tests.support.threads import run_together
 
@@ -30,11 +30,10 @@ def lent_by(engine: Engine) -> int:
     return cast("QueuePool", engine.pool).checkedout()
 
 
-def backend_of(lent: PoolProxiedConnection) -> int:
+def backend_of(lent: Lent) -> int:
     """The process of PostgreSQL behind a connection."""
-    driver = lent.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver.info.backend_pid
+    backend: int = lent.driver.info.backend_pid
+    return backend
 
 
 @pytest.fixture
@@ -105,9 +104,7 @@ def test_one_that_is_not_at_rest_is_closed(engine: Engine) -> None:
     lender = Lender(engine, keeps=1)
     lent = lender.take()
     first = backend_of(lent)
-    driver = lent.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    driver.execute("SELECT 1")
+    lent.driver.execute("SELECT 1")
     lender.give_back(lent)
 
     lent = lender.take()

@@ -379,6 +379,19 @@ def test_what_does_not_fit_goes_by_the_cursor(wired: Engine, keyring: KeyRing, w
             assert not wire.status_of(driver)
 
 
+def test_only_an_open_connection_in_no_transaction_is_at_rest(database_url: str) -> None:
+    """And nothing of another driver's."""
+    with psycopg.connect(database_url) as connection:
+        assert wire.is_at_rest(connection)
+        connection.execute("SELECT 1")
+        assert not wire.is_at_rest(connection)
+        connection.rollback()
+        assert wire.is_at_rest(connection)
+        connection.close()
+        assert not wire.is_at_rest(connection)
+    assert not wire.is_at_rest(object())
+
+
 def test_an_error_says_its_state_and_none_of_postgresqls_words(wired: Engine, keyring: KeyRing) -> None:
     """Without the right to read it is what it is by the cursor, and the connection goes on."""
     store = SecretClient(wired, keyring)
