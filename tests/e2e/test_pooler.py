@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 import secretstore
-from secretstore import AsyncSecretClient, KeyRing, SecretClient, SecretStoreError
+from secretstore import AsyncSecretClient, CacheConfig, KeyRing, SecretClient, SecretStoreError
+from tests.support.caches import BY_NOTICE, statistics, until, warm
 from tests.support.pooler import POOL_SIZE, running_pooler
 from tests.support.server import Server
 from tests.support.threads import number, run_together
@@ -164,6 +165,38 @@ def test_a_watch_needs_no_notice(pooled_url: str, keyring: KeyRing) -> None:
             store.set_secret(key, 1)
             assert next(changes).key == key
         changes.close()
+
+
+def test_a_cache_asks_where_no_notice_arrives(
+    pooled_url: str, keyring: KeyRing, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What others change is seen all the same, and the way around the pooler is named once."""
+    with (
+        secretstore.connect(pooled_url, keyring=keyring, cache=CacheConfig(max_stale_seconds=3000.0)) as cached,
+        secretstore.connect(pooled_url, keyring=keyring) as writer,
+    ):
+        writer.set_secret("k", 0)
+        warm(cached)
+        for value in (1, 2):
+            writer.set_secret("k", value)
+            until(lambda: cached.get_secret("k") == value)  # noqa: B023 - called at once
+            warm(cached)
+        assert not statistics(cached).listening
+    assert caplog.text.count("SECRETSTORE_LISTEN_URL") == 1
+
+
+def test_a_cache_listens_past_the_pooler(pooled: Server, database: str, keyring: KeyRing) -> None:
+    """On its own connection, while reads and writes go through it."""
+    url, direct_url = pooled.url(database), pooled.direct_url(database)
+    with (
+        secretstore.connect(url, keyring=keyring, cache=BY_NOTICE, listen_url=direct_url) as cached,
+        secretstore.connect(url, keyring=keyring) as writer,
+    ):
+        for value in range(5):
+            writer.set_secret("k", value)
+            until(lambda: cached.get_secret("k") == value)  # noqa: B023 - called at once
+            warm(cached)
+        assert statistics(cached).listening
 
 
 def test_the_options_of_a_connection_are_refused(pooled_url: str) -> None:
