@@ -1,5 +1,6 @@
 """The program: its commands, and how errors become one line and an exit code."""
 
+import logging
 import os
 import signal
 import sys
@@ -93,6 +94,9 @@ def run() -> None:
         if isinstance(stream, TextIOWrapper):
             # Words that the locale has no letters for are still words.
             stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort is not None:
+        # What others log may come with a traceback, as their pool does where Ctrl-C meets it; errors are told in one line.
+        logging.lastResort.addFilter(logging.Filter(NAME))
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, _leave)
     app()

