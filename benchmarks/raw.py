@@ -194,6 +194,8 @@ def _one(key: str, version: int, envelope: str) -> dict[str, object]:
         "event_ids": [uuid4()],
         "keeps_labels": True,
         "was_deleted": None,
+        "action": "set",
         "actor": None,
+        "request_id": None,
         "is_locked": False,
     }

@@ -117,7 +117,7 @@ class Waiting(PlaceProvider):
             return super()._ask(operation, method, path, body)
         finally:
             if body is None:
-                time.sleep(0.1)
+                time.sleep(0.5)
 
 
 SUITE = RemoteSecretProviderContract
@@ -135,10 +135,10 @@ WRONG: Mapping[type[PlaceProvider], tuple[Callable[..., None], Mapping[str, str]
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_provider_fails(network: Relay, wrong: type[PlaceProvider]) -> None:
     """The suite sees each of these faults."""
-    provider = wrong(network.port, timeout=0.05)
+    provider = wrong(network.port, timeout=0.3)
     provider.write("kept", f'"{MARKER}-of-old"'.encode())
     suite = SUITE()
-    suite.longest_seconds = 0.1 if wrong is Waiting else 5.0
+    suite.longest_seconds = 0.6 if wrong is Waiting else 5.0
     test, arguments = WRONG[wrong]
     fixtures: dict[str, Any] = {"kept": "kept", "seed": provider.write}
     wanted = {name: fixtures[name] for name in fixtures if name in test.__code__.co_varnames}
