@@ -28,6 +28,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         engine = make_engine(running.primary_url)
         migrate.upgrade(engine)
         engine.dispose()
+        running.catch_up()
         yield running
 
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 
 from secretstore.embedded import EmbeddedFolder, EmbeddedServer
+from tests.support.threads import wait_until
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,14 @@ class Pair:
 
     primary_url: str
     standby_url: str
+
+    def catch_up(self) -> None:
+        """Wait until the copy has all that the server has now."""
+        with psycopg.connect(self.primary_url, autocommit=True) as primary:
+            row = primary.execute("SELECT pg_current_wal_lsn()").fetchone()
+        assert row is not None
+        with psycopg.connect(self.standby_url, autocommit=True) as standby:
+            wait_until(standby, f"SELECT COALESCE(pg_last_wal_replay_lsn() >= '{row[0]}', false)::int", 1)
 
 
 @contextmanager
