@@ -22,10 +22,10 @@ data key that is gone.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from json.encoder import encode_basestring_ascii
 from operator import itemgetter
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from pybase64 import b64decode, b64encode_as_string
 
@@ -54,8 +54,7 @@ class ValuePlace(NamedTuple):
 
     def associated_data(self, data_key_id: str) -> bytes:
         """Return what the tag covers beside the value."""
-        # What many values have in common is joined once.
-        start, end = _joined("secretstore value 1", self.namespace), _joined_end(self.version, data_key_id)
+        start, end = _around_the_key(self.namespace, self.version, data_key_id)
         key = self.key.encode()
         return b"".join((start, len(key).to_bytes(4, "big"), key, end))
 
@@ -67,24 +66,24 @@ class Envelope(NamedTuple):
     nonce: bytes
     data: bytes
 
-    @classmethod
-    def parse(cls, stored: object, what: object) -> Self:
+    @staticmethod
+    def parse(stored: object, what: object) -> "Envelope":
         """Read a stored envelope, or raise `DecryptionError` that names `what` it is of."""
         if not isinstance(stored, dict) or len(stored) != len(_MEMBERS):
             raise _unknown_format(stored, what)
         try:
-            version, algorithm, key_id, nonce, data = _members_of(stored)
+            version, algorithm, key_id, nonce_text, data_text = _members_of(stored)
         except KeyError:
             raise _unknown_format(stored, what) from None
         # A bool would pass for the number 1.
         if algorithm != ALGORITHM or version != FORMAT or type(version) is not int:
             raise _unknown_format(stored, what)
-        if not (type(key_id) is type(nonce) is type(data) is str):
+        if not (type(key_id) is type(nonce_text) is type(data_text) is str):
             raise _unknown_format(stored, what)
-        envelope = cls(key_id, _decoded(nonce, what), _decoded(data, what))
-        if len(envelope.nonce) != NONCE_BYTES or len(envelope.data) < TAG_BYTES:
+        nonce, data = _decoded(nonce_text, what), _decoded(data_text, what)
+        if len(nonce) != NONCE_BYTES or len(data) < TAG_BYTES:
             raise DecryptionError(f"{what} was changed: a part of it has the wrong length")
-        return envelope
+        return _envelope((key_id, nonce, data))
 
     def as_object(self) -> dict[str, object]:
         """Return the envelope as the JSON object to store."""
@@ -105,6 +104,10 @@ class Envelope(NamedTuple):
             b64encode_as_string(self.data),
         )
         return f'{{"v":{FORMAT},"alg":"{ALGORITHM}","key":{key},"nonce":"{nonce}","data":"{data}"}}'
+
+
+# As the class does, without a step in Python for every value that is read.
+_envelope = partial(tuple.__new__, Envelope)
 
 
 def _unknown_format(stored: object, what: object) -> DecryptionError:
@@ -161,14 +164,14 @@ def data_key_context(place: DataKeyPlace, master_key_id: str) -> bytes:
     return _joined("secretstore data key 1", place.namespace, place.data_key_id, master_key_id)
 
 
-@lru_cache(maxsize=1024)
 def _joined(*fields: str) -> bytes:
     return b"".join(map(_framed, fields))
 
 
+# Many values have it in common.
 @lru_cache(maxsize=1024)
-def _joined_end(version: int, data_key_id: str) -> bytes:
-    return _joined(str(version), data_key_id)
+def _around_the_key(namespace: str, version: int, data_key_id: str) -> tuple[bytes, bytes]:
+    return _joined("secretstore value 1", namespace), _joined(str(version), data_key_id)
 
 
 def _framed(field: str) -> bytes:

@@ -35,7 +35,7 @@ def parse_key(text: object) -> Key:
         and 0 < len(text) <= MAX_KEY_LENGTH
         and text.isascii()
         and text.isprintable()
-        and " " not in {text[0], text[-1]}
+        and text[0] != " " != text[-1]
     ):
         return Key(text)
     return Key(_parse_name("key", text, MAX_KEY_LENGTH))

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from sqlalchemy import Connection, Engine, Executable, Result
@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from secretstore.orm import statements, wire
-from secretstore.orm.lending import Lender
+from secretstore.orm.lending import Lender, Lent
 from secretstore.orm.models import SecretStore
 from secretstore.orm.translate import translated
 
@@ -28,11 +28,13 @@ def execute(session: Session, statement: Executable, **values: object) -> Result
 def fetch(session: Session, statement: Executable, values: Mapping[str, object]) -> Sequence[Any]:
     """Run a hot statement in the session's transaction, and return its rows."""
     try:
-        connection = connection_of(session)
+        known = _known_of(session)
+        connection = known.connection
         prepared = may_prepare(connection)
         if prepared is not None:
-            lent = connection.connection
-            status = wire.status_of(driver := lent.driver_connection)
+            lent = known.lent if known.lent.connection is connection.connection else Lent.of(connection.connection)
+            driver = lent.driver
+            status = wire.status_of(driver)
             if status == wire.IN_TRANSACTION or (status == wire.IDLE and wire.begins_plainly(driver)):
                 try:
                     if status == wire.IDLE:
@@ -56,7 +58,7 @@ def fetch_outside(lender: Lender, statement: Executable, values: Mapping[str, ob
         if prepared is not None:
             lent = lender.take()
             try:
-                if wire.is_free(lent.driver):
+                if wire.status_of(lent.driver) == wire.IDLE:
                     return wire.fetch(lent.driver, statement, values, kept=lent.info if prepared else None)
             finally:
                 lender.give_back(lent)
@@ -91,15 +93,16 @@ def is_listened_to(bind: Connection | Engine) -> bool:
 
 def connection_of(session: Session) -> Connection:
     """Return the connection of the tables of ours."""
+    return _known_of(session).connection
+
+
+def _known_of(session: Session) -> "_Known":
     # The session's own execute would flush the caller's pending objects and mix their errors with ours.
     own = session_of(session)
     known: _Known | None = own.info.get(_KNOWN)
     if known is None or not known.holds(own):
-        connection = own.connection({"mapper": SecretStore})
-        known = own.info[_KNOWN] = _Known(
-            connection, own.get_transaction(), own.get_nested_transaction(), _bind_of(own)
-        )
-    return known.connection
+        known = own.info[_KNOWN] = _Known.asked(own)
+    return known
 
 
 def session_of(session: Session | scoped_session[Session]) -> Session:
@@ -112,10 +115,18 @@ class _Known:
     """The connection that a session gave: to ask it again and again takes longer than PostgreSQL takes to read."""
 
     connection: Connection
+    lent: Lent
     root: SessionTransaction | None
     # A session sets the savepoint when it is first asked for a connection in it.
     savepoint: SessionTransaction | None
     bind: Engine | Connection
+
+    @classmethod
+    def asked(cls, session: Session) -> Self:
+        """Ask a session."""
+        connection = session.connection({"mapper": SecretStore})
+        root, savepoint = session.get_transaction(), session.get_nested_transaction()
+        return cls(connection, Lent.of(connection.connection), root, savepoint, session.get_bind(SecretStore))
 
     def holds(self, session: Session) -> bool:
         """Return whether the session would give the same again, and nothing else would come of it."""
@@ -123,9 +134,5 @@ class _Known:
             self.root is session.get_transaction()
             and self.savepoint is session.get_nested_transaction()
             and session.is_active
-            and self.bind is _bind_of(session)
+            and self.bind is session.get_bind(SecretStore)
         )
-
-
-def _bind_of(session: Session) -> Engine | Connection:
-    return session.get_bind(SecretStore)

@@ -91,8 +91,8 @@ class SecretReads(ABC):
         rows = self._fetch(statements.select_value(), {"key": key})
         if not rows:
             return None
-        number, envelope, is_deleted, is_expired = rows[0]
-        return None if is_deleted or is_expired else StoredValue(key, number, envelope)
+        number, envelope, is_gone = rows[0]
+        return None if is_gone else _stored_value((key, number, envelope))
 
     def _find_value_of_version(self, key: Key, version: int) -> StoredValue | None:
         rows = self._fetch(statements.select_value_of_version(), {"key": key, "version": version})

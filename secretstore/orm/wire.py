@@ -32,6 +32,7 @@ Parameters are sent in PostgreSQL's text form, but arrays in its binary form, wh
     int32  lower bound: 1            }
     then for each element: int32 number of bytes, or -1 for null, and the bytes
 
+The types are sent beside the statement, by PostgreSQL's own numbers for them (`pg_type`), so that its text needs no casts.
 Integers are big-endian; bigint is 8 bytes, uuid 16 bytes, timestamptz 8 bytes of µs since 2000-01-01 UTC, text UTF-8.
 Results come in the text form.
 """
@@ -46,7 +47,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache, partial
 from types import MappingProxyType
-from typing import Any, NoReturn, ParamSpec, TypeAlias
+from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeAlias
 
 import psycopg
 from psycopg import pq
@@ -55,6 +56,7 @@ from psycopg.generators import execute as answer_of
 from pydantic_core import from_json
 from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Executable, Integer, Text, Uuid
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine.interfaces import BindTyping
 from sqlalchemy.types import TypeEngine
 from sqlalchemy.util import await_only
 
@@ -94,6 +96,7 @@ class Compiled:
     sql: bytes
     name: bytes
     encoders: tuple[tuple[str, Encode], ...]
+    types: tuple[int, ...]
     formats: tuple[pq.Format, ...]
     constants: Mapping[str, Any]
     only_reads: bool
@@ -185,9 +188,9 @@ def _fetch_unnamed(driver: Driver, compiled: Compiled, encoded: _Encoded) -> lis
     pgconn = driver.pgconn
     if compiled.only_reads and isinstance(driver, psycopg.Connection):
         with driver.lock:
-            result = pgconn.exec_params(compiled.sql, encoded, None, compiled.formats)
+            result = pgconn.exec_params(compiled.sql, encoded, compiled.types, compiled.formats)
     else:
-        result = _exchange(driver, pgconn.send_query_params, compiled.sql, encoded, None, compiled.formats)
+        result = _exchange(driver, pgconn.send_query_params, compiled.sql, encoded, compiled.types, compiled.formats)
     return _rows(compiled, _checked(result), _columns_of(result, driver))
 
 
@@ -211,7 +214,7 @@ def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: 
 
 def _prepare(driver: Driver, kept: "_Kept", compiled: Compiled) -> "_Prepared":
     prepared = _Prepared(b"%s_%d" % (compiled.name, kept.generation))
-    _checked(_exchange(driver, driver.pgconn.send_prepare, prepared.name, compiled.sql))
+    _checked(_exchange(driver, driver.pgconn.send_prepare, prepared.name, compiled.sql, compiled.types))
     kept.statements[compiled.name] = prepared
     return prepared
 
@@ -220,8 +223,12 @@ def _run_prepared(driver: Driver, name: bytes, compiled: Compiled, encoded: _Enc
     pgconn = driver.pgconn
     if compiled.only_reads and isinstance(driver, psycopg.Connection):
         with driver.lock:
-            return _checked(pgconn.exec_prepared(name, encoded, compiled.formats))  # type: ignore[arg-type] # psycopg's types forbid nulls here, and its code does not
-    return _checked(_exchange(driver, pgconn.send_query_prepared, name, encoded, compiled.formats))
+            result = pgconn.exec_prepared(name, encoded, compiled.formats)  # type: ignore[arg-type] # psycopg's types forbid nulls here, and its code does not
+    else:
+        result = _exchange(driver, pgconn.send_query_prepared, name, encoded, compiled.formats)
+    if result.status not in _GOOD:
+        _refuse(result)
+    return result
 
 
 @dataclass(slots=True)
@@ -289,10 +296,12 @@ class _UnknownStateError(psycopg.DatabaseError):
 
 def _rows(compiled: Compiled, result: pq.abc.PGresult, columns: "_Columns") -> list[Any]:
     get, make = result.get_value, compiled.make_row
-    return [
-        make([None if (value := get(row, column)) is None else decode(value) for column, decode in columns])
-        for row in range(result.ntuples)
-    ]
+    rows = []
+    # Not a comprehension in another, which would be a call of its own: most reads have one row.
+    for row in range(result.ntuples):
+        values = [None if (value := get(row, column)) is None else decode(value) for column, decode in columns]
+        rows.append(make(values))
+    return rows
 
 
 def _columns_of(result: pq.abc.PGresult, driver: Driver) -> "_Columns":
@@ -301,7 +310,7 @@ def _columns_of(result: pq.abc.PGresult, driver: Driver) -> "_Columns":
 
 
 def _types_of(result: pq.abc.PGresult) -> tuple[int, ...]:
-    return tuple([result.ftype(column) for column in range(result.nfields)])
+    return tuple(map(result.ftype, range(result.nfields)))
 
 
 @lru_cache(maxsize=64)
@@ -326,15 +335,16 @@ _DECODERS: Mapping[int, Callable[[bytes], Any]] = MappingProxyType(
 @cache
 def compile_once(statement: Executable) -> Compiled:
     """Return a statement in the form in which it is sent; the functions that build statements return each only once."""
-    compiled = statement.compile(dialect=PGDialect_psycopg(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call,attr-defined] # SQLAlchemy's dialects have no types
+    compiled = statement.compile(dialect=_Dialect(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call,attr-defined] # SQLAlchemy's dialects have no types
     names = compiled.positiontup or []
-    # So that nothing has to be converted: our columns are `text`.
-    sql = str(compiled).replace("::VARCHAR", "::TEXT").encode()
+    parameters = [_parameter_of(compiled.binds[name].type) for name in names]
+    sql, types = str(compiled).encode(), tuple(parameter.oid for parameter in parameters)
     return Compiled(
         sql=sql,
-        name=b"secretstore_" + hashlib.sha256(sql).hexdigest()[:24].encode(),
-        encoders=tuple((unprefixed(name), _encoder(compiled.binds[name].type)) for name in names),
-        formats=tuple(_format(compiled.binds[name].type) for name in names),
+        name=b"secretstore_" + hashlib.sha256(b"%s %r" % (sql, types)).hexdigest()[:24].encode(),
+        encoders=tuple((unprefixed(name), parameter.encode) for name, parameter in zip(names, parameters, strict=True)),
+        types=types,
+        formats=tuple(parameter.format for parameter in parameters),
         constants={name: bind.value for name, bind in compiled.binds.items() if not bind.required},
         only_reads=sql.startswith(b"SELECT") and b" FOR " not in sql,
         make_row=_maker(statement.selected_columns.keys()),  # type: ignore[attr-defined] # every one of ours selects
@@ -346,14 +356,22 @@ def _maker(columns: Iterable[str]) -> Callable[[Iterable[Any]], Any]:
     return partial(tuple.__new__, namedtuple("Row", columns))  # noqa: PYI024 - its columns are known only here
 
 
-def _encoder(type_: TypeEngine[Any]) -> Encode:
-    if isinstance(type_, ARRAY):
-        return _array_of(*_ELEMENTS[type(type_.item_type)])
-    return _SCALARS[type(type_)]
+class _Dialect(PGDialect_psycopg):
+    """Without the casts by which psycopg's says what type a parameter has: PostgreSQL is told so beside the statement."""
+
+    bind_typing = BindTyping.NONE
 
 
-def _format(type_: TypeEngine[Any]) -> pq.Format:
-    return pq.Format.BINARY if isinstance(type_, ARRAY) else pq.Format.TEXT
+class _Parameter(NamedTuple):
+    """What a parameter is sent as."""
+
+    oid: int
+    encode: Encode
+    format: pq.Format = pq.Format.TEXT
+
+
+def _parameter_of(type_: TypeEngine[Any]) -> _Parameter:
+    return _ARRAYS[type(type_.item_type)] if isinstance(type_, ARRAY) else _SCALARS[type(type_)]
 
 
 def _array_of(oid: int, encode: Encode) -> Encode:
@@ -372,23 +390,28 @@ def _array_of(oid: int, encode: Encode) -> Encode:
     return encode_array
 
 
+def _encode_number(number: int) -> bytes:
+    return str(number).encode()
+
+
 def _encode_moment(moment: datetime) -> bytes:
     return _INT8.pack((moment - _EPOCH) // _MICROSECOND)
 
 
-_SCALARS: Mapping[type[TypeEngine[Any]], Encode] = MappingProxyType(
+_SCALARS: Mapping[type[TypeEngine[Any]], _Parameter] = MappingProxyType(
     {
-        Text: str.encode,
-        **dict.fromkeys((BigInteger, Integer), lambda number: str(number).encode()),
-        Boolean: lambda is_so: b"t" if is_so else b"f",
-        DateTime: lambda moment: moment.isoformat().encode(),
+        Text: _Parameter(25, str.encode),
+        BigInteger: _Parameter(20, _encode_number),
+        Integer: _Parameter(23, _encode_number),
+        Boolean: _Parameter(16, lambda is_so: b"t" if is_so else b"f"),
+        DateTime: _Parameter(1184, lambda moment: moment.isoformat().encode()),
     }
 )
-_ELEMENTS: Mapping[type[TypeEngine[Any]], tuple[int, Encode]] = MappingProxyType(
+_ARRAYS: Mapping[type[TypeEngine[Any]], _Parameter] = MappingProxyType(
     {
-        Text: (25, str.encode),
-        BigInteger: (20, _INT8.pack),
-        DateTime: (1184, _encode_moment),
-        Uuid: (2950, lambda id_: id_.bytes),
+        Text: _Parameter(1009, _array_of(25, str.encode), pq.Format.BINARY),
+        BigInteger: _Parameter(1016, _array_of(20, _INT8.pack), pq.Format.BINARY),
+        DateTime: _Parameter(1185, _array_of(1184, _encode_moment), pq.Format.BINARY),
+        Uuid: _Parameter(2951, _array_of(2950, lambda id_: id_.bytes), pq.Format.BINARY),
     }
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol, TypeVar, overload
 
 from secretstore.crypto.aead import Aead
@@ -22,6 +22,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _MISSING = object()
+# As the class does, without a step in Python for every value that is read.
+_value_place = partial(tuple.__new__, ValuePlace)
 
 
 class Source(Protocol):
@@ -227,13 +229,11 @@ class SecretReader:
         return {stored.key: self._open(stored, data_key) for stored in many}
 
     def _open(self, stored: StoredValue, data_key: Callable[[str], Aead] | None = None) -> OpenedValue:
-        place = ValuePlace(self._namespace, stored.key, stored.version)
-        envelope = self._envelope(stored, place)
+        key, version, stored_envelope = stored
+        place = _value_place((self._namespace, key, version))
+        envelope = Envelope.parse(stored_envelope, place)
         aead = (data_key or self._data_keys.get)(envelope.key_id)
         return OpenedValue(place, open_value(aead, envelope, place))
-
-    def _envelope(self, stored: StoredValue, place: ValuePlace) -> Envelope:
-        return Envelope.parse(stored.envelope, place)
 
 
 class PastSecrets(SecretReader):
@@ -251,10 +251,10 @@ class PastSecrets(SecretReader):
         super().__init__(source, namespace, data_keys, on_read=on_read)
         self._past = source
 
-    def _envelope(self, stored: StoredValue, place: ValuePlace) -> Envelope:
+    def _open(self, stored: StoredValue, data_key: Callable[[str], Aead] | None = None) -> OpenedValue:
         if stored.envelope is None:
             raise VersionGoneError(self._namespace, stored.key, stored.version)
-        return super()._envelope(stored, place)
+        return super()._open(stored, data_key)
 
     def list_secret_keys(self, prefix: str = "", *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Return keys in the order of their bytes; the next page comes `after` the last key of this one."""

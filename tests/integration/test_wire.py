@@ -13,9 +13,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import BigInteger, DateTime, Engine, Text, Uuid, event, text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Engine, Text, Uuid, event, text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine, to_instance
 
 import secretstore
 from secretstore import (
@@ -343,7 +345,7 @@ print(went_by_wire(listened), went_by_wire(echoing), went_by_wire(make_engine(ur
 print(went_by_wire(make_engine(url, libpq=False, prepared_statements=True)))
 print(went_by_wire(make_engine(url).execution_options(schema_translate_map={"secretstore": "secretstore"})))
 print(sum("INSERT INTO secretstore.secret_store" in statement for statement in seen))
-print(sum(statement.startswith("SELECT secretstore.secret_store.version") for statement in seen))
+print(sum(statement.startswith("SELECT s.version, s.value") for statement in seen))
 """
 
 
@@ -518,29 +520,42 @@ def test_a_task_that_is_cancelled_leaves_no_statement_behind(
 MOMENT = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
 
 
+def name_of(type_: TypeEngine[Any]) -> str:
+    """How SQL names a type."""
+    return type_.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call] # SQLAlchemy's dialects have no types
+
+
+def kept(type_: Any) -> TypeEngine[Any]:  # a class of SQLAlchemy's
+    """A type as our columns have it."""
+    return DateTime(timezone=True) if type_ is DateTime else to_instance(type_)
+
+
+@pytest.mark.parametrize("type_", [*map(kept, wire._SCALARS), *(ARRAY(kept(type_)) for type_ in wire._ARRAYS)], ids=str)
+def test_parameters_are_sent_as_what_they_are(raw: psycopg.Connection, type_: TypeEngine[Any]) -> None:
+    """PostgreSQL is told the types beside the statement, in which nothing says them."""
+    (found,) = raw.execute("SELECT %s::regtype::oid::bigint", [name_of(type_)]).fetchone() or ()
+    assert wire._parameter_of(type_).oid == found
+
+
 @pytest.mark.parametrize(
-    ("encoded_by", "type_name", "elements"),
+    ("type_", "elements"),
     [
-        (wire._ELEMENTS[Text], "text", []),
-        (wire._ELEMENTS[Text], "text", ["", "é", None, 'a,b"{}\\', "NULL", "🔑" * 1000]),
-        (wire._ELEMENTS[BigInteger], "bigint", [0, -1, 2**63 - 1, -(2**63), None]),
-        (wire._ELEMENTS[Uuid], "uuid", [uuid4(), None, uuid4()]),
-        (
-            wire._ELEMENTS[DateTime],
-            "timestamptz",
-            [MOMENT, None, datetime(1900, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)],
-        ),
+        (Text(), []),
+        (Text(), ["", "é", None, 'a,b"{}\\', "NULL", "🔑" * 1000]),
+        (BigInteger(), [0, -1, 2**63 - 1, -(2**63), None]),
+        (Uuid(), [uuid4(), None, uuid4()]),
+        (DateTime(timezone=True), [MOMENT, None, datetime(1900, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]),
     ],
 )
-def test_arrays_arrive_as_they_were(
-    raw: psycopg.Connection, encoded_by: Any, type_name: str, elements: list[Any]
-) -> None:
+def test_arrays_arrive_as_they_were(raw: psycopg.Connection, type_: TypeEngine[Any], elements: list[Any]) -> None:
     """Our binary form is PostgreSQL's: it reads each element back as psycopg would have sent it."""
-    data = wire._array_of(*encoded_by)(elements)
+    sent = wire._parameter_of(ARRAY(type_))
+    name = name_of(type_)
     result = raw.pgconn.exec_params(
-        f"SELECT $1::{type_name}[] IS NOT DISTINCT FROM $2::{type_name}[]".encode(),
-        [data, raw.execute(f"SELECT %s::{type_name}[]::text", [elements]).fetchone()[0].encode()],  # type: ignore[index]
-        param_formats=[1, 0],
+        f"SELECT $1 IS NOT DISTINCT FROM $2::{name}[]".encode(),
+        [sent.encode(elements), raw.execute(f"SELECT %s::{name}[]::text", [elements]).fetchone()[0].encode()],  # type: ignore[index]
+        param_types=[sent.oid, 0],
+        param_formats=[sent.format, 0],
     )
 
     assert result.get_value(0, 0) == b"t"
