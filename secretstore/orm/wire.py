@@ -78,6 +78,7 @@ P = ParamSpec("P")
 
 _DRIVERS = (psycopg.Connection, psycopg.AsyncConnection)
 _OK = pq.ConnStatus.OK
+_NO_PIPELINE = pq.PipelineStatus.OFF
 _KEPT = "secretstore_kept"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -115,7 +116,7 @@ def status_of(driver: object) -> int | None:
     pgconn = driver.pgconn
     if (
         pgconn.status != _OK
-        or pgconn.pipeline_status != pq.PipelineStatus.OFF
+        or pgconn.pipeline_status != _NO_PIPELINE
         or pgconn.parameter_status(b"client_encoding") != b"UTF8"
     ):
         return None

@@ -61,3 +61,17 @@ def test_old_accesses_go_into_a_file(cli: CommandLine, store: SecretClient, tmp_
     assert (done.code, done.out, done.err) == (0, "", f"dropped 1 event, which {tmp_path / 'reads.jsonl'} has\n")
     assert json.loads((tmp_path / "reads.jsonl").read_text())["key"] == "a"
     assert cli("audit", "verify").code == 0
+
+
+def test_a_person_sees_how_far_it_is(cli: CommandLine, store: SecretClient) -> None:
+    """Both commands may take long: a bar counts events, and no value is on the terminal."""
+    store.set_secret("a", "the value")
+
+    sealed = cli.on_terminal("audit", "seal").finish()
+    verified = cli.on_terminal("audit", "verify").finish()
+
+    assert (sealed.code, verified.code) == (0, 0)
+    assert "sealing" in sealed.out
+    assert "verifying" in verified.out
+    assert "1/" in verified.out
+    assert "the value" not in sealed.out + verified.out

@@ -40,7 +40,7 @@ def keyring() -> KeyRing:
 
 @pytest.fixture
 def primary(pair: Pair, keyring: KeyRing) -> Iterator[SecretClient]:
-    """A client that writes, and sends no notice that would hide what is missed."""
+    """A client that writes; its notices do not arrive on a standby."""
     with secretstore.connect(pair.primary_url, keyring=keyring) as client:
         client.set_secret("k", 1)
         yield client
@@ -80,6 +80,9 @@ def test_a_loop_sees_it_too(pair: Pair, primary: SecretClient, keyring: KeyRing)
                 await asyncio.to_thread(primary.set_secret, "k", value)
                 while await follower.get_secret("k") != value:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.01)
+            counted = statistics(follower)
+            assert counted.hits > 0
+            assert not counted.listening
 
     asyncio.run(asyncio.wait_for(follow(), DEADLINE_SECONDS))
 
