@@ -58,7 +58,7 @@ def fetch_outside(lender: Lender, statement: Executable, values: Mapping[str, ob
         if prepared is not None:
             lent = lender.take()
             try:
-                if wire.status_of(lent.driver) == wire.IDLE:
+                if lent.is_free:
                     return wire.fetch(lent.driver, statement, values, kept=lent.info if prepared else None)
             finally:
                 lender.give_back(lent)

@@ -23,12 +23,14 @@ class Lent:
     connection: PoolProxiedConnection
     driver: Any  # of psycopg
     info: dict[Any, Any]
+    is_free: bool
     given_back: float = 0.0
 
     @classmethod
     def of(cls, connection: PoolProxiedConnection) -> Self:
         """Ask a connection once."""
-        return cls(connection, connection.driver_connection, connection.info)
+        driver = connection.driver_connection
+        return cls(connection, driver, connection.info, wire.is_free(driver))
 
     def close(self) -> None:
         """Bring the connection back to the pool."""
@@ -70,14 +72,16 @@ class Lender:
         return Lent.of(self.engine.raw_connection())
 
     def give_back(self, lent: Lent) -> None:
-        """Take a connection back; one that is not at rest is closed."""
-        if not wire.is_at_rest(lent.driver):
+        """Take a connection back, to keep it if it is free; one that is not at rest is closed."""
+        if wire.is_free(lent.driver):
+            lent.given_back = time.monotonic()
+            self._kept.append(lent)
+            if len(self._kept) > self._keeps:
+                self._let_go(self._keeps)
+        elif wire.is_at_rest(lent.driver):
+            lent.close()
+        else:
             lent.give_up()
-            return
-        lent.given_back = time.monotonic()
-        self._kept.append(lent)
-        if len(self._kept) > self._keeps:
-            self._let_go(self._keeps)
 
     def count_kept(self) -> int:
         """Return how many connections are kept in hand, at rest."""

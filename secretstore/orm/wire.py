@@ -45,7 +45,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeAlias
 
@@ -54,7 +54,8 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.generators import execute as answer_of
 from pydantic_core import from_json
-from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Executable, Integer, Text, Uuid
+from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Double, Executable, Integer, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import BindTyping
 from sqlalchemy.types import TypeEngine
@@ -67,7 +68,9 @@ LIBPQ = "secretstore_libpq"
 PREPARED = "secretstore_prepared_statements"
 
 Encode: TypeAlias = Callable[[Any], bytes]
+Decode: TypeAlias = Callable[[bytes], Any]
 _Encoded: TypeAlias = list[bytes | None]
+_Columns: TypeAlias = tuple[tuple[int, Decode], ...]
 Driver: TypeAlias = psycopg.Connection | psycopg.AsyncConnection
 
 # The status of a connection at rest, and of one in a transaction that goes well.
@@ -101,6 +104,10 @@ class Compiled:
     formats: tuple[pq.Format, ...]
     constants: Mapping[str, Any]
     only_reads: bool
+    # As the statement says; None where it depends on the connection's settings, as with times, or the statement does not say.
+    decoders: tuple[Decode | None, ...]
+    # Where all are known.
+    columns: "_Columns | None"
     make_row: Callable[[Iterable[Any]], Any]  # of a named tuple, as SQLAlchemy's rows are
 
     def encode(self, values: Mapping[str, Any]) -> _Encoded:
@@ -192,13 +199,13 @@ def _fetch_unnamed(driver: Driver, compiled: Compiled, encoded: _Encoded) -> lis
             result = pgconn.exec_params(compiled.sql, encoded, compiled.types, compiled.formats)
     else:
         result = _exchange(driver, pgconn.send_query_params, compiled.sql, encoded, compiled.types, compiled.formats)
-    return _rows(compiled, _checked(result), _columns_of(result, driver))
+    return _rows(compiled, _checked(result), driver)
 
 
 def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: _Encoded) -> list[Any]:
     try:
-        prepared = kept.statements.get(compiled.name) or _prepare(driver, kept, compiled)
-        result = _run_prepared(driver, prepared.name, compiled, encoded)
+        name = kept.statements.get(compiled.name) or _prepare(driver, kept, compiled)
+        result = _run_prepared(driver, name, compiled, encoded)
     except psycopg.Error as error:
         if error.sqlstate not in _FORGOTTEN:
             raise
@@ -207,17 +214,14 @@ def _fetch_prepared(driver: Driver, kept: "_Kept", compiled: Compiled, encoded: 
         if not is_at_rest(driver):
             raise
         return _fetch_unnamed(driver, compiled, encoded)
-    if prepared.columns is None:
-        # They stay: PostgreSQL refuses to run a statement whose columns are not those that were prepared.
-        prepared.columns = _usual_columns(_types_of(result))
-    return _rows(compiled, result, prepared.columns or _columns_of(result, driver))
+    return _rows(compiled, result, driver)
 
 
-def _prepare(driver: Driver, kept: "_Kept", compiled: Compiled) -> "_Prepared":
-    prepared = _Prepared(b"%s_%d" % (compiled.name, kept.generation))
-    _checked(_exchange(driver, driver.pgconn.send_prepare, prepared.name, compiled.sql, compiled.types))
-    kept.statements[compiled.name] = prepared
-    return prepared
+def _prepare(driver: Driver, kept: "_Kept", compiled: Compiled) -> bytes:
+    name = b"%s_%d" % (compiled.name, kept.generation)
+    _checked(_exchange(driver, driver.pgconn.send_prepare, name, compiled.sql, compiled.types))
+    kept.statements[compiled.name] = name
+    return name
 
 
 def _run_prepared(driver: Driver, name: bytes, compiled: Compiled, encoded: _Encoded) -> pq.abc.PGresult:
@@ -233,18 +237,10 @@ def _run_prepared(driver: Driver, name: bytes, compiled: Compiled, encoded: _Enc
 
 
 @dataclass(slots=True)
-class _Prepared:
-    """A statement that is prepared on one driver connection: its name there, and how its columns are read if always alike."""
-
-    name: bytes
-    columns: "_Columns | None" = None
-
-
-@dataclass(slots=True)
 class _Kept:
-    """The statements that are prepared on one driver connection."""
+    """The statements that are prepared on one driver connection, and their names there."""
 
-    statements: dict[bytes, _Prepared] = field(default_factory=dict)
+    statements: dict[bytes, bytes] = field(default_factory=dict)
     generation: int = 0
 
     def forget(self) -> None:
@@ -295,8 +291,8 @@ class _UnknownStateError(psycopg.DatabaseError):
         self.sqlstate = sqlstate
 
 
-def _rows(compiled: Compiled, result: pq.abc.PGresult, columns: "_Columns") -> list[Any]:
-    get, make = result.get_value, compiled.make_row
+def _rows(compiled: Compiled, result: pq.abc.PGresult, driver: Driver) -> list[Any]:
+    get, make, columns = result.get_value, compiled.make_row, compiled.columns or _columns_of(compiled, result, driver)
     rows = []
     # Not a comprehension in another, which would be a call of its own: most reads have one row.
     for row in range(result.ntuples):
@@ -305,32 +301,13 @@ def _rows(compiled: Compiled, result: pq.abc.PGresult, columns: "_Columns") -> l
     return rows
 
 
-def _columns_of(result: pq.abc.PGresult, driver: Driver) -> "_Columns":
-    types = _types_of(result)
-    return _usual_columns(types) or _columns(types, driver)
-
-
-def _types_of(result: pq.abc.PGresult) -> tuple[int, ...]:
-    return tuple(map(result.ftype, range(result.nfields)))
-
-
-@lru_cache(maxsize=64)
-def _usual_columns(types: tuple[int, ...]) -> "_Columns | None":
-    """Return how columns are read, or None where that depends on the connection."""
-    return tuple(enumerate(_DECODERS[oid] for oid in types)) if _DECODERS.keys() >= set(types) else None
-
-
-def _columns(types: tuple[int, ...], driver: Driver) -> "_Columns":
-    # What depends on the connection's settings, as times do, is psycopg's to read.
+def _columns_of(compiled: Compiled, result: pq.abc.PGresult, driver: Driver) -> _Columns:
+    # What the statement alone does not tell is psycopg's to read.
     transformer = Transformer(driver)
-    decoders = (_DECODERS.get(oid) or transformer.get_loader(oid, pq.Format.TEXT).load for oid in types)
-    return tuple(enumerate(decoders))
-
-
-_Columns: TypeAlias = tuple[tuple[int, Callable[[bytes], Any]], ...]
-_DECODERS: Mapping[int, Callable[[bytes], Any]] = MappingProxyType(
-    {16: b"t".__eq__, 20: int, 25: bytes.decode, 1043: bytes.decode, 3802: from_json}
-)
+    return tuple(
+        (column, decode or transformer.get_loader(result.ftype(column), pq.Format.TEXT).load)
+        for column, decode in enumerate(compiled.decoders)
+    )
 
 
 @cache
@@ -340,6 +317,9 @@ def compile_once(statement: Executable) -> Compiled:
     names = compiled.positiontup or []
     parameters = [_parameter_of(compiled.binds[name].type) for name in names]
     sql, types = str(compiled).encode(), tuple(parameter.oid for parameter in parameters)
+    selected = statement.selected_columns  # type: ignore[attr-defined] # every one of ours selects
+    decoders = tuple(_DECODERS.get(type(column.type)) for column in selected)
+    known = tuple((column, decode) for column, decode in enumerate(decoders) if decode is not None)
     return Compiled(
         sql=sql,
         name=b"secretstore_" + hashlib.sha256(b"%s %r" % (sql, types)).hexdigest()[:24].encode(),
@@ -348,7 +328,9 @@ def compile_once(statement: Executable) -> Compiled:
         formats=tuple(parameter.format for parameter in parameters),
         constants={name: bind.value for name, bind in compiled.binds.items() if not bind.required},
         only_reads=sql.startswith(b"SELECT") and b" FOR " not in sql,
-        make_row=_maker(statement.selected_columns.keys()),  # type: ignore[attr-defined] # every one of ours selects
+        decoders=decoders,
+        columns=known if len(known) == len(decoders) else None,
+        make_row=_maker(selected.keys()),
     )
 
 
@@ -415,4 +397,7 @@ _ARRAYS: Mapping[type[TypeEngine[Any]], _Parameter] = MappingProxyType(
         DateTime: _Parameter(1185, _array_of(1184, _encode_moment), pq.Format.BINARY),
         Uuid: _Parameter(2951, _array_of(2950, lambda id_: id_.bytes), pq.Format.BINARY),
     }
+)
+_DECODERS: Mapping[type[TypeEngine[Any]], Decode] = MappingProxyType(
+    {Text: bytes.decode, BigInteger: int, Integer: int, Double: float, Boolean: b"t".__eq__, JSONB: from_json}
 )
