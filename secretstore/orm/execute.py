@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import psycopg
 from sqlalchemy import Connection, Engine, Executable, Result
@@ -116,7 +116,7 @@ class _Known:
 
     connection: Connection
     lent: Lent
-    root: SessionTransaction | None
+    root: SessionTransaction
     # A session sets the savepoint when it is first asked for a connection in it.
     savepoint: SessionTransaction | None
     bind: Engine | Connection
@@ -125,7 +125,9 @@ class _Known:
     def asked(cls, session: Session) -> Self:
         """Ask a session."""
         connection = session.connection({"mapper": SecretStore})
-        root, savepoint = session.get_transaction(), session.get_nested_transaction()
+        # There is one, because of the connection.
+        root = cast("SessionTransaction", session.get_transaction())
+        savepoint = session.get_nested_transaction()
         return cls(connection, Lent.of(connection.connection), root, savepoint, session.get_bind(SecretStore))
 
     def holds(self, session: Session) -> bool:
@@ -133,6 +135,6 @@ class _Known:
         return (
             self.root is session.get_transaction()
             and self.savepoint is session.get_nested_transaction()
-            and session.is_active
+            and (self.savepoint or self.root).is_active
             and self.bind is session.get_bind(SecretStore)
         )
