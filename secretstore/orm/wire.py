@@ -16,8 +16,8 @@ What the cursor would have done, and what becomes of it here:
       that are cancelled    of a loop waits in libpq, and Ctrl-C comes through only with its answer
     result status           checked; an error is raised by its SQLSTATE and without PostgreSQL's words
     broken connections      raised as psycopg does; whoever lends the connection takes it out of the pool
-    names of prepared       made of the statement's text: behind a pooler the same name is the same statement
-      statements
+    names of prepared       made of the statement's text and the types of its parameters: behind a pooler the same name is
+      statements              the same statement
     their eviction          none: there are as many as this library has hot statements
     statements that are     prepared anew, or sent without a name; inside a transaction the error stands, see `_FORGOTTEN`
       gone or out of date
@@ -34,7 +34,7 @@ Parameters are sent in PostgreSQL's text form, but arrays in its binary form, wh
 
 The types are sent beside the statement, by PostgreSQL's own numbers for them (`pg_type`), so that its text needs no casts.
 Integers are big-endian; bigint is 8 bytes, uuid 16 bytes, timestamptz 8 bytes of µs since 2000-01-01 UTC, text UTF-8.
-Results come in the text form.
+Results come in the text form, and are read as what the statement says that they are.
 """
 
 import hashlib

@@ -11,6 +11,7 @@ from sqlalchemy.pool import QueuePool
 
 from secretstore import KeyRing, SecretClient
 from secretstore.orm import lending
+from secretstore.orm.engines import make_engine
 from secretstore.orm.lending import KEPT_CONNECTIONS, Lender, Lent
 from tests.support.children import answer_of_child
 from tests.support.threads import run_together
@@ -115,6 +116,21 @@ def test_one_that_is_not_at_rest_is_closed(engine: Engine) -> None:
     assert backend_of(lent) == second
     lender.give_back(lent)
     lender.close()
+
+
+def test_one_that_nothing_can_go_by_goes_back_to_the_pool(database_url: str) -> None:
+    """Neither kept for the next statement, nor closed: SQLAlchemy goes on with it."""
+    engine = make_engine(f"{database_url}{'&' if '?' in database_url else '?'}client_encoding=KOI8R")
+    lender = Lender(engine, keeps=1)
+    lent = lender.take()
+    first = backend_of(lent)
+    lender.give_back(lent)
+
+    assert (lent.is_free, lender.count_kept(), lent_by(engine)) == (False, 0, 0)
+    again = lender.take()
+    assert backend_of(again) == first
+    lender.give_back(again)
+    engine.dispose()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import ARRAY, BigInteger, DateTime, Engine, Text, Uuid, event, text
+from pydantic_core import from_json
+from sqlalchemy import ARRAY, BigInteger, DateTime, Engine, Text, Uuid, event, select, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
@@ -28,7 +29,7 @@ from secretstore import (
     SecretClient,
     StoreUnavailableError,
 )
-from secretstore.orm import event_statements, statements, wire, write_statements
+from secretstore.orm import event_statements, key_statements, statements, visibility, wire, write_statements
 from secretstore.orm.engines import make_async_engine, make_engine
 from tests.support.children import answer_of_child
 from tests.support.faces import Face, open_face
@@ -165,6 +166,41 @@ def test_a_statement_is_prepared_once_on_a_connection(prepared: Engine, keyring:
     assert all(name.startswith(names[statement]) for name, statement in rows if statement in names)
     assert wire.compile_once(statements.select_value()).sql.decode() in {statement for _, statement in rows}
     assert len({statement for _, statement in rows}) == len(rows)
+
+
+HOT = {
+    build.__name__: build()
+    for build in (
+        *(statements.select_value, statements.select_value_of_version, statements.select_value_to_keep),
+        *(statements.select_values, statements.select_page_of_values, statements.select_page_of_states),
+        *(statements.select_info, statements.select_whole_secrets, statements.select_heads),
+        *(write_statements.write_secrets, write_statements.import_secrets),
+        *(key_statements.select_wrapped_data_key, event_statements.notify, visibility.select_own_policies),
+    )
+}
+# As PostgreSQL numbers the types of what we read ourselves.
+READ = {bytes.decode: {25}, int: {20, 23}, float: {701}, from_json: {3802}, b"t".__eq__: {16}}
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_columns_are_what_the_statement_says(raw: psycopg.Connection, name: str) -> None:
+    """Nobody asks a result for its types; what the statement does not say is left to psycopg."""
+    compiled = wire.compile_once(HOT[name])
+    raw.pgconn.prepare(b"tried", compiled.sql, compiled.types)
+    described = raw.pgconn.describe_prepared(b"tried")
+
+    assert len(compiled.decoders) == described.nfields
+    assert all(
+        described.ftype(column) in READ[decode] for column, decode in enumerate(compiled.decoders) if decode is not None
+    )
+
+
+def test_a_name_stands_for_the_types_too() -> None:
+    """A later release may say another type in the same text, behind the same pooler."""
+    text_, number_ = (wire.compile_once(select(statements.parameter("x", type_))) for type_ in (Text, BigInteger))
+
+    assert text_.sql == number_.sql
+    assert text_.name != number_.name
 
 
 def test_nothing_is_prepared_where_nobody_says_so(engine: Engine, keyring: KeyRing) -> None:
