@@ -417,6 +417,20 @@ def test_what_does_not_fit_goes_by_the_cursor(wired: Engine, keyring: KeyRing, w
             assert not wire.status_of(driver)
 
 
+def test_a_connection_that_was_replaced_is_seen(wired: Engine, keyring: KeyRing, went_by_wire: list[str]) -> None:
+    """The driver's is another one then, though session and connection are the same."""
+    store = SecretClient(wired, keyring)
+    store.set_secret("a", 1)
+    with wired.connect() as connection, Session(connection, join_transaction_mode="rollback_only") as session:
+        service = store.bind(session)
+        assert service.get_secret("a") == 1
+        connection.invalidate()
+        connection.get_transaction().rollback()  # type: ignore[union-attr] # the session has begun one
+        went_by_wire.clear()
+        assert service.get_secret("a") == 1
+        assert len(went_by_wire) == 1
+
+
 def test_only_an_open_connection_in_no_transaction_is_at_rest(database_url: str) -> None:
     """And nothing of another driver's."""
     with psycopg.connect(database_url) as connection:
