@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from pydantic_core import from_json
-from sqlalchemy import ARRAY, BigInteger, DateTime, Engine, Text, Uuid, event, select, text
+from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Double, Engine, Text, Uuid, event, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
@@ -179,7 +179,10 @@ HOT = {
     )
 }
 # As PostgreSQL numbers the types of what we read ourselves.
-READ = {bytes.decode: {25}, int: {20, 23}, float: {701}, from_json: {3802}, b"t".__eq__: {16}}
+READ = {
+    wire._DECODERS[type_]: numbers
+    for type_, numbers in ((Text, {25}), (BigInteger, {20, 23}), (Double, {701}), (JSONB, {3802}), (Boolean, {16}))
+}
 
 
 @pytest.mark.parametrize("name", HOT)
