@@ -22,6 +22,8 @@ What the cursor would have done, and what becomes of it here:
     statements that are     prepared anew, or sent without a name; inside a transaction the error stands, see `_FORGOTTEN`
       gone or out of date
     fork                    the pool's business, see `engines`
+    what psycopg does not   looked up when it is used, so that a release without it leaves the way by the cursor, with
+      document                `SECRETSTORE_LIBPQ=false`
 
 Parameters are sent in PostgreSQL's text form, but arrays in its binary form, which is much cheaper to make and to read:
 
@@ -50,9 +52,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeAlias
 
 import psycopg
-from psycopg import pq
+from psycopg import generators, pq
 from psycopg.adapt import Transformer
-from psycopg.generators import execute as answer_of
 from pydantic_core import from_json
 from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Double, Executable, Integer, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
@@ -256,7 +257,7 @@ def _exchange(driver: Driver, send: Callable[P, None], *args: P.args, **kwargs: 
     else:
         with driver.lock:
             send(*args, **kwargs)
-            results = driver.wait(answer_of(driver.pgconn))
+            results = driver.wait(generators.execute(driver.pgconn))
     return results[-1]
 
 
@@ -265,7 +266,7 @@ async def _exchange_async(
 ) -> list[pq.abc.PGresult]:
     async with driver.lock:
         send(*args, **kwargs)
-        return await driver.wait(answer_of(driver.pgconn))
+        return await driver.wait(generators.execute(driver.pgconn))
 
 
 def _checked(result: pq.abc.PGresult) -> pq.abc.PGresult:

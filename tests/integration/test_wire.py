@@ -559,6 +559,30 @@ def test_statements_of_a_session_without_a_transaction_of_its_own(
     assert went_by_wire == []
 
 
+WITHOUT = """
+import sys
+import secretstore
+from secretstore.orm import wire
+
+wire.generators = None
+with secretstore.connect(sys.argv[1], keyring=secretstore.KeyRing.from_text(sys.argv[2])) as store:
+    store.set_secret("a", 1)
+    store.set_secrets({"b": 2})
+    print(store.get_secret("a"), store.get_secrets(["a", "b"]), store.delete_secret("a"), store.list_secret_keys())
+"""
+
+
+def test_everything_works_without_what_a_release_of_psycopg_takes_away(database_url: str, master_key: str) -> None:
+    """By the switch; without it a call fails, and nothing else."""
+    command = [sys.executable, "-c", WITHOUT, database_url, master_key]
+    by_cursor = {**os.environ, "SECRETSTORE_LIBPQ": "false"}
+    with_it = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    without = subprocess.run(command, env=by_cursor, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "AttributeError" in with_it.stderr, with_it.stderr
+    assert (without.stdout, without.stderr) == ("1 {'a': 1, 'b': 2} True ['b']\n", "")
+
+
 def test_one_file_alone_uses_libpq() -> None:
     """Whoever has to look after it finds it in one place."""
     package = Path(secretstore.__file__).parent
