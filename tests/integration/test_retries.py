@@ -48,6 +48,19 @@ def never() -> float:
     pytest.fail("it was tried again")
 
 
+def look_once(raw: psycopg.Connection, database: str) -> None:
+    """Let those who come from now on wait long before they look for a deadlock, which each does once and then gives way.
+
+    By then a test has closed the circle, on a slow machine too.
+    """
+    raw.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '3s'")
+
+
+def patient(session: Session) -> None:
+    """Let a caller's transaction not look for a deadlock while another does, which PostgreSQL then breaks off."""
+    session.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+
+
 def impatient(client: Face | SecretClient) -> None:
     """Fail the test if the client tries again."""
     made = client._made() if isinstance(client, Face) else client
@@ -56,11 +69,10 @@ def impatient(client: Face | SecretClient) -> None:
 
 def test_a_deadlock_is_survived(client: Face, engine: Engine, raw: psycopg.Connection, database: str) -> None:
     """Chosen by PostgreSQL to give way to a caller's transaction, a client tries again once that is over."""
-    # Whoever has waited so long looks for a deadlock, once, and gives way: never the caller, however slow the machine is.
-    raw.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '3s'")
+    look_once(raw, database)
     client.set_secrets({"a": 1, "b": 1})
     with Session(engine) as session:
-        session.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+        patient(session)
         touch(session, "b")
         with in_thread(lambda: client.set_secrets({"a": 2, "b": 2})) as written:
             wait_until_blocked(raw)
@@ -77,19 +89,16 @@ def test_a_deadlock_of_a_caller_s_transaction_is_theirs(
     store.set_secrets({"a": 1, "b": 1})
     impatient(store)
     with Session(engine) as session, Session(engine) as other:
+        patient(other)
         touch(other, "b")
         touch(session, "a")
-
-        def write() -> StoreUnavailableError:
+        with in_thread(lambda: touch(other, "a")) as touched:
+            wait_until_blocked(raw)
             with pytest.raises(StoreUnavailableError, match="deadlock") as caught:
                 store.bind(session).set_secret("b", 2)
-            return caught.value
-
-        with in_thread(write) as failed:
-            wait_until_blocked(raw)
-            touch(other, "a")
-            other.commit()
-    assert (failed.result().is_transient, failed.result().was_lost) == (True, False)
+            session.rollback()
+        touched.result()
+    assert (caught.value.is_transient, caught.value.was_lost) == (True, False)
 
 
 def test_serialization_failures_are_survived(engine: Engine, keyring: KeyRing, raw: psycopg.Connection) -> None:
@@ -231,11 +240,15 @@ def test_a_server_that_only_reads_is_left(engine: Engine, store: SecretClient, r
     assert number(raw, _VERSIONS) == 2
 
 
-def test_without_time_nothing_is_tried_again(engine: Engine, keyring: KeyRing, raw: psycopg.Connection) -> None:
+def test_without_time_nothing_is_tried_again(
+    engine: Engine, keyring: KeyRing, raw: psycopg.Connection, database: str
+) -> None:
     """With `retry_seconds=0` the first failure is the caller's."""
+    look_once(raw, database)
     store = SecretClient(engine, keyring, retry_seconds=0)
     store.set_secrets({"a": 1, "b": 1})
     with Session(engine) as session:
+        patient(session)
         touch(session, "b")
 
         def write() -> None:
