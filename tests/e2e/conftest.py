@@ -104,10 +104,9 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def preloaded() -> Iterator[PreloadedProgram]:
-    """The program as it is loaded once for a whole run."""
-    kept = {name: text for name, text in os.environ.items() if name == "PATH" or name.startswith("COVERAGE")}
-    program = PreloadedProgram({**kept, "LANG": "C.UTF-8"})
+def preloaded(measuring: dict[str, str]) -> Iterator[PreloadedProgram]:
+    """The program as it is loaded once for a whole run, and measured where the tests are."""
+    program = PreloadedProgram({"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}, measuring)
     yield program
     program.end()
 

@@ -28,7 +28,7 @@ from threading import Lock
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "secretstore"
-READ_AT_THE_START = ("COVERAGE", "LANG", "LC_", "PSYCOPG_", "PYTHON", "TERMINAL_WIDTH", "TYPER_")
+READ_AT_THE_START = ("LANG", "LC_", "PSYCOPG_", "PYTHON", "TERMINAL_WIDTH", "TYPER_")
 LOADING_SECONDS = 60
 # Most are loaded late, by some commands or by what they use.
 LOADED = (
@@ -63,8 +63,9 @@ class Ended:
 class PreloadedProgram:
     """Runs commands in forks of one process, which is started for the first of them; one at a time."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], measuring: Mapping[str, str]) -> None:
         self.environment = dict(environment)
+        self._measuring = dict(measuring)
         self._lock = Lock()
         self._waiting: tuple[subprocess.Popen[bytes], socket.socket] | None = None
 
@@ -137,7 +138,7 @@ class PreloadedProgram:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=self.environment,
+            env=self.environment | self._measuring,
             cwd=ROOT,
             pass_fds=[channel],
             start_new_session=True,
