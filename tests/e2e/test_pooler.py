@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -34,7 +35,7 @@ def pooled(server: Server) -> Iterator[Server]:
         yield server
         return
     with running_pooler(server.admin_url) as url:
-        yield Server(server.admin_url, url)
+        yield replace(server, pooler_url=url)
 
 
 @pytest.fixture

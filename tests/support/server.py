@@ -20,7 +20,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -55,6 +55,8 @@ class Server:
     """A running server and how to reach a database on it."""
 
     admin_url: str
+    # Kept: to connect for each database that is made or dropped would take half as long again.
+    admin: psycopg.Connection = field(repr=False)
     pooler_url: str = ""
     # How `CREATE DATABASE` copies: file by file writes out everything first, which only a throw-away server does quickly.
     copying: str = ""
@@ -69,8 +71,7 @@ class Server:
 
     def execute(self, statement: str) -> None:
         """Run one statement outside a transaction, past SQLAlchemy."""
-        with psycopg.connect(self.admin_url, autocommit=True) as connection:
-            connection.execute(statement.encode())
+        self.admin.execute(statement.encode())
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:
@@ -122,11 +123,15 @@ def running_server(choice: ServerChoice) -> Iterator[Server]:
 
 @contextmanager
 def _running(choice: ServerChoice) -> Iterator[Server]:
-    if choice.kind == "url":
-        yield Server(os.environ["SECRETSTORE_TEST_DATABASE_URL"])
-        return
-    with _container(choice.source) if choice.kind == "container" else _embedded() as server:
-        yield _hurried(server)
+    starting = {"url": _given, "container": _container, "embedded": _embedded}[choice.kind]
+    with starting(choice.source) as url, psycopg.connect(url, autocommit=True) as admin:
+        server = Server(url, admin)
+        yield server if choice.kind == "url" else _hurried(server)
+
+
+@contextmanager
+def _given(variable: str) -> Iterator[str]:
+    yield os.environ[variable]
 
 
 def _why_no_container(image: str) -> str:
@@ -158,24 +163,24 @@ def _ask_docker(image: str) -> str:
 
 
 @contextmanager
-def _container(image: str) -> Iterator[Server]:
+def _container(image: str) -> Iterator[str]:
     from testcontainers.community.postgres import PostgresContainer
 
     made = PostgresContainer(image, username="postgres", password="only-for-tests", driver=None)
     # Past the image's own volume, which lies on a disk.
     with made.with_env("PGDATA", "/in-memory/data").with_tmpfs_mount("/in-memory") as container:
-        yield Server(container.get_connection_url())
+        yield container.get_connection_url()
 
 
 @contextmanager
-def _embedded() -> Iterator[Server]:
+def _embedded(_: str) -> Iterator[str]:
     from secretstore.embedded import EmbeddedFolder, EmbeddedServer
 
     folders = tempfile.TemporaryDirectory(prefix="secretstore-tests-", dir=_quick_folder(), ignore_cleanup_errors=True)
     with folders as folder:
         embedded = EmbeddedServer(EmbeddedFolder(Path(folder) / "postgresql"))
         try:
-            yield Server(embedded.url)
+            yield embedded.url
         finally:
             embedded.stop()
 
@@ -185,8 +190,7 @@ def _hurried(server: Server) -> Server:
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
         server.execute(f"ALTER SYSTEM SET {setting} = off")
     server.execute("SELECT pg_reload_conf()")
-    with psycopg.connect(server.admin_url) as connection:
-        copies_files = connection.info.server_version >= _FILE_COPY_SINCE
+    copies_files = server.admin.info.server_version >= _FILE_COPY_SINCE
     return replace(server, copying="STRATEGY = FILE_COPY" if copies_files else "")
 
 
