@@ -71,8 +71,11 @@ def interpreter(python: str) -> str:
 
 
 def in_processes() -> list[str]:
-    """Return how pytest divides its tests: in two processes, each with a server of its own, unless one server is given."""
-    return [] if os.environ.get("SECRETSTORE_TEST_DATABASE_URL") else ["--numprocesses", "2"]
+    """Return how pytest divides its tests: in two processes, each with a server of its own, unless one server is given.
+
+    Those of a group share what they have made, in one of the two.
+    """
+    return [] if os.environ.get("SECRETSTORE_TEST_DATABASE_URL") else ["--numprocesses", "2", "--dist", "loadgroup"]
 
 
 def run_tests(session: nox.Session, *arguments: str) -> None:

@@ -209,7 +209,8 @@ def test_no_error_of_a_setting_shows_a_value(
         for option in (f"role={role}", "default_transaction_read_only=on", "statement_timeout=20", "lock_timeout=20"):
             url = server.url(database, options=f"-c {option}").replace("postgresql://", "postgresql+psycopg://")
             engine = create_engine(url, echo="debug")
-            assert_refused(partial(SecretClient(engine, keyring).set_secret, "a", MARKER))
+            hasty = SecretClient(engine, keyring, retry_seconds=0.5)
+            assert_refused(partial(hasty.set_secret, "a", MARKER))
             engine.dispose()
 
 

@@ -159,7 +159,7 @@ def test_the_sides_of_a_round_have_the_same_numbers_in_an_order_that_is_drawn() 
     def seeing(name: str) -> Side:
         return Side(name, lambda numbers: seen.append((name, tuple(numbers))), int)
 
-    hold(contest(seeing("a"), seeing("b"), operations=3, rounds=40), random.Random(0))
+    hold(contest(seeing("a"), seeing("b"), operations=3, rounds=8), random.Random(0))
     rounds = list(zip(seen[::2], seen[1::2], strict=True))
     assert all(first[1] == second[1] and len(set(first[1])) == 3 for first, second in rounds)
     assert {(first[0], second[0]) for first, second in rounds} == {("a", "b"), ("b", "a")}

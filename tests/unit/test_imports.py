@@ -10,6 +10,9 @@ import pytest
 
 import secretstore
 
+# The two fixtures of this file take most of its time.
+pytestmark = pytest.mark.xdist_group("imports")
+
 EXTRAS = (
     "typer",
     "rich",
