@@ -17,12 +17,9 @@ from secretstore.domain.protocols import DataKeyPlace
 from tests.support.clock import Clock
 from tests.support.faces import async_engine
 from tests.support.keys import ServedMasterKey
-from tests.support.threads import number, run_together
+from tests.support.threads import CLIENT_BACKENDS, number, run_together
 
-_OPEN_TRANSACTIONS = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
-"""
+_OPEN_TRANSACTIONS = f"{CLIENT_BACKENDS} AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
 SERVER_SECONDS = 0.2
 LONGEST_STALL_SECONDS = 0.02
 

@@ -249,7 +249,9 @@ def test_no_waiting_statement_shows_a_value(loud: SecretClient, raw: psycopg.Con
         loud.bind(session).delete_secret("a")
         with in_thread(lambda: loud.set_secret("a", MARKER)) as waiting:
             wait_until_blocked(raw)
-            row = raw.execute("SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
+            row = raw.execute(
+                "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ).fetchone()
             assert row is not None
             assert "secret_store" in row[0]
             assert MARKER not in row[0]

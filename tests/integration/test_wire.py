@@ -29,10 +29,11 @@ from secretstore.orm import event_statements, statements, wire, write_statements
 from secretstore.orm.engines import make_async_engine, make_engine
 from tests.support.children import answer_of_child
 from tests.support.faces import Face, open_face
-from tests.support.threads import number, wait_until
+from tests.support.threads import BLOCKED, number, wait_until, wait_until_blocked
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("SECRETSTORE_TEST_CURSOR")), reason="the run is one without it")
 
+NOBODY_IS_BLOCKED = f"SELECT 1 - ({BLOCKED})"
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'secretstore%'"
 
 
@@ -478,12 +479,11 @@ def test_an_interrupt_ends_a_statement_that_waits(engine: Engine, keyring: KeyRi
     """Ctrl-C comes through while a write waits for a lock, and the statement is cancelled in the server."""
     store = SecretClient(engine, keyring)
     store.set_secret("a", 1)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with raw.transaction(), psycopg.connect(engine_url(engine), autocommit=True) as other:
         raw.execute("SELECT 1 FROM secretstore.secret_store FOR UPDATE")
 
         def interrupt() -> None:
-            wait_until(other, waiting, 1)
+            wait_until_blocked(other)
             os.kill(os.getpid(), 2)
 
         thread = threading.Thread(target=interrupt)
@@ -491,7 +491,7 @@ def test_an_interrupt_ends_a_statement_that_waits(engine: Engine, keyring: KeyRi
         with pytest.raises(KeyboardInterrupt):
             store.set_secret("a", 2)
         thread.join()
-        wait_until(other, f"SELECT 1 - ({waiting})", 1)
+        wait_until(other, NOBODY_IS_BLOCKED, 1)
     assert store.get_secret("a") == 1
 
 
@@ -507,7 +507,6 @@ def test_a_task_that_is_cancelled_leaves_no_statement_behind(
     database_url: str, keyring: KeyRing, raw: psycopg.Connection
 ) -> None:
     """And the loop goes on while a statement waits."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     async def read() -> Any:
         engine = make_async_engine(database_url)
@@ -516,11 +515,11 @@ def test_a_task_that_is_cancelled_leaves_no_statement_behind(
         with raw.transaction(), psycopg.connect(database_url, autocommit=True) as other:
             raw.execute("LOCK TABLE secretstore.secret_store IN ACCESS EXCLUSIVE MODE")
             task = asyncio.create_task(store.get_secret("a"))
-            await asyncio.to_thread(wait_until, other, waiting, 1)
+            await asyncio.to_thread(wait_until_blocked, other)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await asyncio.to_thread(wait_until, other, f"SELECT 1 - ({waiting})", 1)
+            await asyncio.to_thread(wait_until, other, NOBODY_IS_BLOCKED, 1)
         value = await store.get_secret("a")
         await engine.dispose()
         return value
