@@ -1,6 +1,7 @@
 """`connect` and `connect_async` as a user calls them: on a URL, from the environment, and embedded."""
 
 import asyncio
+import os
 import stat
 from pathlib import Path
 
@@ -12,6 +13,34 @@ from sqlalchemy.pool import QueuePool
 import secretstore
 from secretstore import CacheConfig, ConfigurationError, KeyRing, MasterKeyError, SchemaOutOfDateError, SecretClient
 from secretstore.embedded import EmbeddedFolder
+from tests.support.server import Server
+
+# By psycopg's cursor nothing is prepared.
+PREPARES = not os.environ.get("SECRETSTORE_TEST_CURSOR")
+
+
+def is_prepared(store: SecretClient) -> bool:
+    """Whether PostgreSQL keeps the plan of a read."""
+    with Session(store.engine) as session:
+        store.bind(session).get_secret("a")
+        found = session.connection().exec_driver_sql("SELECT count(*) FROM pg_prepared_statements")
+        return bool(found.scalar_one())
+
+
+def test_statements_are_prepared_where_an_argument_or_the_environment_says_so(
+    server: Server, database: str, keyring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without either they are not, and an argument wins.  Past a pooler, behind which that is no good."""
+    url = server.direct_url(database)
+    with secretstore.connect(url, keyring=keyring) as store:
+        assert not is_prepared(store)
+    with secretstore.connect(url, keyring=keyring, prepared_statements=True) as store:
+        assert is_prepared(store) is PREPARES
+    monkeypatch.setenv("SECRETSTORE_PREPARED_STATEMENTS", "true")
+    with secretstore.connect(url, keyring=keyring) as store:
+        assert is_prepared(store) is PREPARES
+    with secretstore.connect(url, keyring=keyring, prepared_statements=False) as store:
+        assert not is_prepared(store)
 
 
 def test_a_url_is_enough_with_a_key_ring_in_the_environment(
@@ -193,6 +222,8 @@ def test_the_embedded_store_needs_nothing(tmp_path: Path) -> None:
     with secretstore.connect(f"embedded://{folder.data}") as store:
         assert store.set_secret("a", "kept").version == 1
         assert folder.server_pid() is not None
+        # No pooler can stand before it.
+        assert is_prepared(store) is PREPARES
     assert folder.server_pid() is None
     assert stat.S_IMODE(folder.key_file.stat().st_mode) == 0o600
     assert folder.data not in folder.key_file.parents
